@@ -1,0 +1,274 @@
+"""Django and Celery settings. Everything that differs between installations comes from the environment.
+
+Variables are listed in README.md. Without ``DATABASE_URL`` and ``REDIS_URL`` the local stack's servers are used.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import reverse_lazy
+
+from config.stack.addresses import addresses, local_secrets
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+PRODUCTION = os.environ.get("FLOTILLA_ENV", "local") == "production"
+
+
+def _list(name: str, default: str = "") -> list[str]:
+    return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]
+
+
+def _number(name: str, default: float) -> float:
+    try:
+        return float(os.environ.get(name, default))
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be a number, not “{os.environ[name]}”.") from None
+
+
+def _secret(name: str) -> str:
+    """A secret from the environment; the local stack makes its own, production refuses to start without."""
+    value = os.environ.get(name) or ("" if PRODUCTION else local_secrets().get(name, ""))
+    if not value:
+        raise ImproperlyConfigured(f"{name} is not set. README.md, “Environment”, says what it is and how to make one.")
+    return value
+
+
+# -- Django ------------------------------------------------------------------------------------------------------------
+
+DEBUG = False
+SECRET_KEY = _secret("FLOTILLA_SECRET_KEY")
+FIELD_KEYS = [key.strip() for key in _secret("FLOTILLA_FIELD_KEYS").split(",")]
+ALLOWED_HOSTS = _list("FLOTILLA_HOSTS", "" if PRODUCTION else "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = _list("FLOTILLA_ORIGINS")
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django.contrib.humanize",
+    "rest_framework",
+    "django_filters",
+    "knox",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "devices",
+    "leads",
+    "messaging",
+    "campaigns",
+    "sequences",
+    "config",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.api.idempotency.IdempotencyMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "config" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+_addresses = addresses()
+DATABASES = {"default": {**_addresses.database, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}}
+REDIS_URL = _addresses.redis_url
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = os.environ.get("FLOTILLA_TIME_ZONE", "UTC")
+USE_I18N = True
+USE_TZ = True
+USE_THOUSAND_SEPARATOR = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LOCAL_DIR = Path(os.environ.get("FLOTILLA_LOCAL", BASE_DIR / ".local"))
+STATIC_URL = "static/"
+STATIC_ROOT = Path(os.environ.get("FLOTILLA_STATIC_ROOT", LOCAL_DIR / "static"))
+MEDIA_ROOT = Path(os.environ.get("FLOTILLA_MEDIA_ROOT", LOCAL_DIR / "media"))
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = not PRODUCTION
+WHITENOISE_AUTOREFRESH = False
+LOGIN_URL = reverse_lazy("admin:login")
+
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PRODUCTION
+SECURE_HSTS_SECONDS = int(_number("FLOTILLA_HSTS_SECONDS", 31_536_000)) if PRODUCTION else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
+if PRODUCTION:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# -- API ---------------------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "knox.auth.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["devices.permissions.RolePermission"],
+    "DEFAULT_PAGINATION_CLASS": "config.api.pagination.NewestFirst",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "EXCEPTION_HANDLER": "config.api.problems.handle",
+    "PAGE_SIZE": 50,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.UserRateThrottle"],
+    "DEFAULT_THROTTLE_RATES": {"user": os.environ.get("FLOTILLA_API_RATE", "6000/min")},
+}
+REST_KNOX = {
+    "TOKEN_TTL": timedelta(days=_number("FLOTILLA_TOKEN_DAYS", 90)),
+    "AUTH_HEADER_PREFIX": "Token",
+    "TOKEN_MODEL": "knox.AuthToken",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Flotilla",
+    "DESCRIPTION": "Outbound messaging over a fleet of devices. Errors are problems (RFC 9457) with a stable `code`.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
+}
+UNFOLD = {
+    "SITE_TITLE": "Flotilla",
+    "SITE_HEADER": "Flotilla",
+    "SITE_SUBHEADER": "Every message once",
+    "SITE_SYMBOL": "sailing",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {"show_search": True, "show_all_applications": False, "navigation": "config.navigation.sidebar"},
+}
+
+# -- What Flotilla may be told -----------------------------------------------------------------------------------------
+
+FLOTILLA_DEFAULT_REGION = os.environ.get("FLOTILLA_DEFAULT_REGION", "MY")
+FLOTILLA_SHARDS = int(_number("FLOTILLA_SHARDS", 4))
+FLOTILLA_RETRY_MINUTES = [float(part) for part in _list("FLOTILLA_RETRY_MINUTES", "5,15,30,60,120")]
+FLOTILLA_LEASE_SECONDS = _number("FLOTILLA_LEASE_SECONDS", 90)
+FLOTILLA_REPUBLISH_SECONDS = _number("FLOTILLA_REPUBLISH_SECONDS", 15)
+FLOTILLA_STUCK_QUEUED_SECONDS = 60 * _number("FLOTILLA_STUCK_QUEUED_MINUTES", 5)
+FLOTILLA_MESSAGE_EXPIRY_DAYS = _number("FLOTILLA_MESSAGE_EXPIRY_DAYS", 7)
+FLOTILLA_MISSED_AFTER_SECONDS = 60 * _number("FLOTILLA_MISSED_AFTER_MINUTES", 15)
+FLOTILLA_RECONNECT_MINUTES = [1, 2, 3, 4, 5]
+FLOTILLA_POOL_SIZE = int(_number("FLOTILLA_POOL_SIZE", 12))
+# Where a gateway kind is reached unless a device says otherwise: "simulator=http://127.0.0.1:9000,wablas=https://…"
+FLOTILLA_GATEWAY_URLS = dict(pair.split("=", 1) for pair in _list("FLOTILLA_GATEWAY_URLS") if "=" in pair)
+
+# -- Celery ------------------------------------------------------------------------------------------------------------
+
+CELERY_BROKER_URL = REDIS_URL
+CELERY_BROKER_TRANSPORT = "messaging.transport:Transport"
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "priority_steps": [0],
+    "visibility_timeout": 60,
+    "socket_timeout": 20,  # above the BRPOP timeout
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    # a Queue per publish must not become two Redis keys per device for ever
+}
+CELERY_TASK_DEFAULT_QUEUE = "control"
+CELERY_TASK_CREATE_MISSING_QUEUES = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_DISABLE_PREFETCH = True
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = True
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 1
+
+# -- Logs --------------------------------------------------------------------------------------------------------------
+
+_shared_processors = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+structlog.configure(
+    processors=[*_shared_processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=True,
+)
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "events": {
+            "()": "structlog.stdlib.ProcessorFormatter",
+            "foreign_pre_chain": _shared_processors,
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer()
+                if PRODUCTION
+                else structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+            ],
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "events"}},
+    "root": {"handlers": ["stderr"], "level": os.environ.get("FLOTILLA_LOG_LEVEL", "INFO")},
+    "loggers": {
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
+    },
+}
+
+warnings.filterwarnings("ignore", message="No directory at:", module="whitenoise")

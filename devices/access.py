@@ -1,0 +1,83 @@
+"""Who may see what: the one place that decides.
+
+Every model that belongs to somebody declares an :class:`Access` and uses :class:`OwnedQuerySet`; admin, API and
+reports all go through :meth:`OwnedQuerySet.visible_to`. Roles are Django groups:
+
+* **admin** (or superuser): everything.
+* **staff**: what they own.
+* **team**: what hangs on a device shared with them, read only.
+* **ops**: health, workers, queues and Flower; no leads, no messages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db import models
+from django.db.models import Q
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+    AnyUser = User | AnonymousUser | AbstractBaseUser
+
+
+class Role(StrEnum):
+    """What somebody may do; the values are the names of the Django groups."""
+
+    ADMIN = "admin"
+    STAFF = "staff"
+    TEAM = "team"
+    OPS = "ops"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where a model keeps its owner and, if it hangs on one, its device (as ORM look-up paths)."""
+
+    owner: str
+    device: str | None = None
+
+
+def role_of(user: AnyUser) -> Role | None:
+    """The most powerful role of ``user``; None for nobody in particular."""
+    if not user.is_authenticated or not user.is_active:
+        return None
+    if getattr(user, "is_superuser", False):
+        return Role.ADMIN
+    names = _group_names(user)
+    return next((role for role in Role if role.value in names), None)
+
+
+def may_change(user: AnyUser) -> bool:
+    """Whether ``user`` may change the rows they see at all."""
+    return role_of(user) in {Role.ADMIN, Role.STAFF}
+
+
+def _group_names(user: Any) -> set[str]:
+    """Group names, read once per user object (one request)."""
+    cached = getattr(user, "_flotilla_groups", None)
+    if cached is None:
+        cached = user._flotilla_groups = set(user.groups.values_list("name", flat=True))  # noqa: SLF001
+    return cached
+
+
+class OwnedQuerySet(models.QuerySet[Any]):
+    """Rows that belong to somebody. The model says where in its ``access`` attribute."""
+
+    def visible_to(self, user: AnyUser) -> Self:
+        """Only the rows ``user`` may see."""
+        access: Access = self.model.access
+        match role_of(user):
+            case Role.ADMIN:
+                return self
+            case Role.STAFF:
+                return self.filter(Q(**{access.owner: user}))
+            case Role.TEAM if access.device is not None:
+                path = "shares__user" if access.device == "self" else f"{access.device}__shares__user"
+                return self.filter(Q(**{path: user}))
+            case _:
+                return self.none()

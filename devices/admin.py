@@ -1,0 +1,253 @@
+"""Devices, pools and shares in the admin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.db.models import Count, QuerySet, Sum
+from django.db.models.functions import Least, Now
+from django.http import HttpRequest, HttpResponse
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
+from unfold.decorators import action, display
+
+from devices.access import Role, may_change
+from devices.admin_base import OwnedAdmin, OwnedInline
+from devices.admin_forms import DeviceForm, credential_inputs, shown_when
+from devices.admin_pages import Question, ask, back_to, change_url, confirmed, visible_or_404
+from devices.models import Device, DeviceShare, DeviceState, Pool
+
+STATE_COLOURS = {
+    DeviceState.ACTIVE: "success",
+    DeviceState.PAUSED: "warning",
+    DeviceState.NEEDS_ATTENTION: "danger",
+    DeviceState.UNPAIRED: "info",
+}
+
+
+class DeviceShareInline(OwnedInline):
+    """Team members who may look at the device."""
+
+    model = DeviceShare
+    fields = ["user"]
+    verbose_name = "team member who may look at this device"
+    verbose_name_plural = "shared with"
+    tab = True
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Only team members: everybody else sees their own devices and no others."""
+        if db_field.name == "user":
+            kwargs["queryset"] = User.objects.filter(groups__name=Role.TEAM.value, is_active=True).order_by("username")
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+
+@admin.register(Device)
+class DeviceAdmin(OwnedAdmin):
+    """Senders."""
+
+    list_display = ("name", "state_label", "gateway", "pool", "waiting", "pacing", "last_sent_at", "phone")
+    list_filter = (
+        ("state", ChoicesDropdownFilter),
+        ("pool", RelatedDropdownFilter),
+        ("gateway", ChoicesDropdownFilter),
+    )
+    list_select_related = ("pool",)
+    search_fields = ("name", "phone")
+    search_help_text = "Name or number of the device"
+    autocomplete_fields = ("pool",)
+    readonly_fields = ("state_label", "state_reason", "held_until", "hold_reason", "last_sent_at", "created_at")
+    inlines = (DeviceShareInline,)
+    actions = ("pause_devices", "resume_devices")
+    actions_detail = ("pause_device", "resume_device")
+    form = DeviceForm
+
+    @property
+    def conditional_fields(self) -> dict[str, str]:
+        """Credentials of the chosen gateway only."""
+        return shown_when()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
+        """Without credentials: no page needs them, and one that does not decrypt must not break a list."""
+        return super().get_queryset(request).defer("credentials")
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """With a field for every credential."""
+        kwargs["form"] = type("DeviceForm", (DeviceForm,), credential_inputs())
+        return super().get_form(request, obj, change=change, **kwargs)
+
+    fieldsets = (
+        (None, {"fields": ["owner", "name", "phone", "pool"]}),
+        ("Gateway", {"fields": ["gateway", "base_url"]}),
+        ("Pacing", {"fields": ["delay_min_seconds", "delay_max_seconds", "cap_per_hour", "cap_per_day", "lanes"]}),
+        ("Now", {"fields": ["state_label", "state_reason", "held_until", "hold_reason", "last_sent_at", "created_at"]}),
+        ("Advanced", {"fields": ["options"], "classes": ["collapse"]}),
+    )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Device | None = None) -> list[tuple[str | None, dict[str, Any]]]:
+        """Credentials only for those who may change them, state only for devices that exist."""
+        fieldsets = []
+        for title, options in super().get_fieldsets(request, obj):
+            if title == "Gateway" and may_change(request.user):
+                options = {**options, "fields": [*options["fields"], *credential_inputs()]}  # noqa: PLW2901
+            if title != "Now" or obj is not None:
+                fieldsets.append((title, options))
+        return fieldsets
+
+    def attach(self, request: HttpRequest, rows: list[Device]) -> None:  # type: ignore[override]
+        """Waiting messages of the devices on this page: one query over their open streams."""
+        waiting = dict(
+            Device.objects.filter(pk__in=[device.pk for device in rows], streams__is_open=True)
+            .order_by()
+            .values_list("pk")
+            .annotate(Sum("streams__waiting"))
+        )
+        for device in rows:
+            device.waiting_messages = waiting.get(device.pk, 0)  # type: ignore[attr-defined]
+
+    @display(description="State", ordering="state", label=STATE_COLOURS)
+    def state_label(self, device: Device) -> tuple[str, str]:
+        """The state, coloured."""
+        return device.state, device.get_state_display()
+
+    @display(description="Waiting")
+    def waiting(self, device: Any) -> str:
+        """Messages that wait for this device."""
+        return f"{device.waiting_messages:,}" if device.waiting_messages else "–"
+
+    @display(description="Pacing")
+    def pacing(self, device: Device) -> str:
+        """The rhythm and the caps, in a few words."""
+        low, high = device.delay_min_seconds, device.delay_max_seconds
+        words = [f"{low:g} s" if low == high else f"{low:g}–{high:g} s"]
+        words += [f"{device.cap_per_hour:,}/h"] if device.cap_per_hour else []
+        words += [f"{device.cap_per_day:,}/day"] if device.cap_per_day else []
+        return " · ".join(words)
+
+    @admin.action(description="Pause the chosen devices", permissions=["change"])
+    def pause_devices(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
+        """From the list."""
+        self._tell(request, pause(queryset), queryset, "paused")
+
+    @admin.action(description="Resume the chosen devices", permissions=["change"])
+    def resume_devices(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
+        """From the list."""
+        self._tell(request, resume(queryset), queryset, "resumed")
+
+    @action(description="Pause", icon="pause", permissions=["change"])
+    def pause_device(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """From a device's page."""
+        device = visible_or_404(self, request, object_id)
+        if not confirmed(request):
+            return ask(request, model_admin=self, obj=device, question=_pause_question(device))
+        if pause(self.get_queryset(request).filter(pk=device.pk)):
+            self.log_change(request, device, "Paused.")
+            self.message_user(request, f"{device} is paused.", messages.SUCCESS)
+        else:
+            self.message_user(request, f"{device} is not connected, so there is nothing to pause.", messages.WARNING)
+        return back_to(device)
+
+    @action(description="Resume", icon="play_arrow", permissions=["change"])
+    def resume_device(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """From a device's page."""
+        device = visible_or_404(self, request, object_id)
+        if not confirmed(request):
+            return ask(request, model_admin=self, obj=device, question=_resume_question(device))
+        if resume(self.get_queryset(request).filter(pk=device.pk)):
+            self.log_change(request, device, "Resumed.")
+            self.message_user(request, f"{device} is connected and goes on sending.", messages.SUCCESS)
+        elif device.state == DeviceState.UNPAIRED:
+            self.message_user(request, f"{device} is not paired yet, so it cannot be resumed.", messages.WARNING)
+        else:
+            self.message_user(request, f"{device} is connected already.", messages.WARNING)
+        return back_to(device)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Devices with messages stay: the messages' history points to them."""
+        device = self.get_object(request, object_id)
+        if device is not None and Device.objects.filter(pk=device.pk, streams__isnull=False).exists():
+            self.message_user(
+                request,
+                f"{device} cannot be deleted: it has messages, and their history needs it. Pause it instead.",
+                messages.ERROR,
+            )
+            return back_to(device)
+        return super().delete_view(request, object_id, extra_context)
+
+    def _tell(self, request: HttpRequest, number: int, queryset: QuerySet[Device], done: str) -> None:
+        """Say how many of the chosen changed."""
+        left = queryset.count() - number
+        unchanged = f" {left:,} were not in a state for that." if left else ""
+        self.message_user(
+            request, f"{number:,} devices {done}.{unchanged}", messages.SUCCESS if number else messages.WARNING
+        )
+
+
+@admin.register(Pool)
+class PoolAdmin(OwnedAdmin):
+    """Groups of devices that stand in for one another."""
+
+    list_display = ("name", "size", "connected", "created_at")
+    search_fields = ("name",)
+    search_help_text = "Name of the pool"
+    fields = ("owner", "name")
+
+    def attach(self, request: HttpRequest, rows: list[Pool]) -> None:  # type: ignore[override]
+        """How many devices the pools on this page have, by state: one query."""
+        found = (
+            Device.objects.filter(pool__in=rows).order_by().values_list("pool_id", "state").annotate(Count("id"))
+        )
+        sizes: dict[int, dict[str, int]] = {}
+        for pool_id, state, number in found:
+            sizes.setdefault(pool_id, {})[state] = number
+        for pool in rows:
+            pool.by_state = sizes.get(pool.pk, {})  # type: ignore[attr-defined]
+
+    @display(description="Devices")
+    def size(self, pool: Any) -> int:
+        """All of them."""
+        return sum(pool.by_state.values())
+
+    @display(description="Connected")
+    def connected(self, pool: Any) -> int:
+        """Those that can send."""
+        return pool.by_state.get(DeviceState.ACTIVE, 0)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
+        """When it was made, once it exists."""
+        return super().get_readonly_fields(request, obj)
+
+
+def pause(devices: QuerySet[Device]) -> int:
+    """Connected devices stop being released to; returns how many. What is at a gateway now ends as it ends."""
+    return devices.filter(state=DeviceState.ACTIVE).update(state=DeviceState.PAUSED, state_reason="Paused by hand.")
+
+
+def resume(devices: QuerySet[Device]) -> int:
+    """Paused devices, and those whose trouble a person has mended, go on; returns how many.
+
+    ``wake_at`` is lowered in the same statement, so that the release looks at them at its next tick.
+    """
+    return devices.filter(state__in=[DeviceState.PAUSED, DeviceState.NEEDS_ATTENTION]).update(
+        state=DeviceState.ACTIVE, state_reason="", reconnect_failures=0, wake_at=Least("wake_at", Now())
+    )
+
+
+def _pause_question(device: Device) -> Question:
+    return Question(
+        title=f"Pause {device}?",
+        text="Nothing more is sent through this device until it is resumed. Its messages keep waiting.",
+        button="Pause",
+        back=change_url(device),
+    )
+
+
+def _resume_question(device: Device) -> Question:
+    return Question(
+        title=f"Resume {device}?",
+        text="The device goes on sending what waits for it, in its own rhythm.",
+        button="Resume",
+        back=change_url(device),
+        facts=(("Why it stopped", device.state_reason),) if device.state_reason else (),
+    )

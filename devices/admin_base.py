@@ -1,0 +1,259 @@
+"""What every page of the admin shares: who sees and changes which rows, forms that save only what was changed, and
+lists that cost the same however many rows there are.
+
+Permissions follow roles (:mod:`devices.access`), never Django's model permissions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django import forms
+from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import FieldDoesNotExist
+from django.core.paginator import Paginator
+from django.db import models
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.contrib.filters.admin import RelatedDropdownFilter
+from unfold.views import ChangeList
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from devices.access import Access, Role, may_change, role_of
+
+MAX_PAGES = 1000
+"""An OFFSET reads every row before it, so nobody pages deeper than this: filters go further."""
+
+
+class BoundedPaginator(Paginator):
+    """Counts up to a bound and no further."""
+
+    bound = 10_000
+
+    @cached_property
+    def count(self) -> int:
+        """Rows, or ``bound`` where there are more."""
+        if isinstance(self.object_list, QuerySet):
+            return self.object_list.order_by()[: self.bound].count()
+        return len(self.object_list)
+
+
+class UncountedPaginator(Paginator):
+    """Never counts: previous and next, for tables where COUNT(*) reads millions of rows."""
+
+    template_name = "unfold/helpers/pagination_infinite.html"
+
+    @cached_property
+    def count(self) -> int:
+        """As many rows as the deepest page allowed would show; nobody looks at this number."""
+        return self.per_page * MAX_PAGES
+
+
+class PageList(ChangeList):
+    """A list that lets its admin look up what the rows of one page need, in one go (``attach``)."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        attach = getattr(self.model_admin, "attach", None)
+        if attach is not None:
+            self.result_list = list(self.result_list)
+            attach(request, self.result_list)
+
+
+class OwnedForm(forms.ModelForm):
+    """A form that fills in the owner for people who may not choose one, and keeps related rows within one owner.
+
+    ``user`` is set by the admin. ``changed_columns`` names what :meth:`OwnedAdmin.save_model` writes.
+    """
+
+    user: AbstractBaseUser
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if _has_owner(self._meta.model) and "owner" not in self.fields and self.instance.pk is None:
+            self.instance.owner = self.user
+
+    def _get_validation_exclusions(self) -> set[str]:
+        """Names are unique per owner, so that constraint is checked also where the owner is not on the form."""
+        return {name for name in super()._get_validation_exclusions() if name != "owner"}  # type: ignore[misc]
+
+    def clean(self) -> dict[str, Any]:
+        """Everything named here must belong to the same person as the row itself."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if _has_owner(self._meta.model):
+            owner = cleaned.get("owner") or getattr(self.instance, "owner", None)
+            for name, value in cleaned.items():
+                if _has_owner(type(value)) and owner is not None and value.owner_id != owner.pk:
+                    self.add_error(name, f"“{value}” belongs to {value.owner}; choose one that belongs to {owner}.")
+        return cleaned
+
+    def changed_columns(self) -> set[str]:
+        """Names of the model's fields that this form changed."""
+        return {name for name in self.changed_data if _model_field(self._meta.model, name) is not None}
+
+
+class RoleMixin:
+    """Permissions from the role; which rows, from ``visible_to``."""
+
+    model: Any
+    read_only = False
+
+    def access(self) -> Access | None:
+        """Where the model keeps its owner and device; None for models that belong to nobody."""
+        return getattr(self.model, "access", None)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """An app is shown to those who may see something in it."""
+        return self.has_view_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Admin and staff; team where rows hang on a device; nobody else."""
+        access = self.access()
+        match role_of(request.user):
+            case Role.ADMIN:
+                return True
+            case Role.STAFF:
+                return access is not None
+            case Role.TEAM:
+                return access is not None and access.device is not None
+            case _:
+                return False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whoever may change rows may add their own."""
+        return not self.read_only and may_change(request.user) and self.has_view_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Rows that are visible, to those who may change anything."""
+        return not self.read_only and may_change(request.user) and self.has_view_permission(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The same."""
+        return not self.read_only and may_change(request.user) and self.has_view_permission(request)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Only what the person may see."""
+        found = super().get_queryset(request)  # type: ignore[misc]
+        return found.visible_to(request.user) if self.access() is not None else found
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Choices are rows that the person may see."""
+        related = db_field.remote_field.model
+        if "queryset" not in kwargs and getattr(related, "access", None) is not None:
+            kwargs["queryset"] = related._default_manager.visible_to(request.user)  # noqa: SLF001 - Django's own idiom
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
+
+
+class OwnedAdmin(RoleMixin, ModelAdmin):
+    """Base of all our admins."""
+
+    form = OwnedForm
+    formfield_overrides = {ArrayField: {"widget": UnfoldAdminTextInputWidget}}
+    list_per_page = 50
+    show_full_result_count = False
+    paginator = BoundedPaginator
+    list_filter_submit = True
+    warn_unsaved_form = True
+    attach: Callable[[HttpRequest, list[Any]], None] | None = None
+
+    class Media:
+        css = {"all": ["flotilla/admin.css"]}
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Our list, which can look things up per page."""
+        return PageList
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Without Django's bulk delete: it loads every row that hangs on the chosen ones into memory."""
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """The form, told who is asking."""
+        form = super().get_form(request, obj, change=change, **kwargs)
+        form.user = request.user
+        return form
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
+        """Only admins see an owner: everybody else's rows are their own."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if role_of(request.user) is Role.ADMIN:
+            return fieldsets
+        return [
+            (title, {**options, "fields": [name for name in options["fields"] if name != "owner"]})
+            for title, options in fieldsets
+        ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
+        """The owner is chosen once: what hangs on a row would otherwise belong to somebody else."""
+        fields = tuple(super().get_readonly_fields(request, obj))
+        return (*fields, "owner") if obj is not None and _has_owner(self.model) else fields
+
+    def get_list_display(self, request: HttpRequest) -> Sequence[Any]:
+        """Admins see whose rows they are."""
+        columns = tuple(super().get_list_display(request))
+        return (*columns, "owner") if self._shows_owner(request) else columns
+
+    def get_list_filter(self, request: HttpRequest) -> Sequence[Any]:
+        """Admins may filter by owner."""
+        filters = tuple(super().get_list_filter(request))
+        return (*filters, ("owner", RelatedDropdownFilter)) if self._shows_owner(request) else filters
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Owners come along, for the column."""
+        found = super().get_queryset(request)
+        return found.select_related("owner") if self._shows_owner(request) else found
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Write only the columns that were changed on the form.
+
+        Workers write to the same rows (pacing, opt-outs, counters) while somebody has the form open; saving all of it
+        would put back what they have changed since.
+        """
+        if not change:
+            super().save_model(request, obj, form, change)
+            return
+        columns = form.changed_columns()
+        if columns:
+            columns |= {f.name for f in obj._meta.concrete_fields if getattr(f, "auto_now", False)}  # noqa: SLF001
+            obj.save(update_fields=sorted(columns))
+
+    def _shows_owner(self, request: HttpRequest) -> bool:
+        return _has_owner(self.model) and role_of(request.user) is Role.ADMIN
+
+
+class ReadOnlyAdmin(OwnedAdmin):
+    """Rows that only the system writes."""
+
+    read_only = True
+
+
+class OwnedInline(RoleMixin, TabularInline):
+    """Rows shown inside the page of the row they belong to."""
+
+    extra = 0
+
+
+class ReadOnlyInline(OwnedInline):
+    """Rows that only the system writes, shown inside another's page."""
+
+    read_only = True
+    can_delete = False
+
+
+def _model_field(model: Any, name: str) -> models.Field[Any, Any] | None:
+    try:
+        return model._meta.get_field(name)  # noqa: SLF001 - Django's documented model API
+    except FieldDoesNotExist:
+        return None
+
+
+def _has_owner(model: Any) -> bool:
+    """Whether rows of ``model`` carry their owner themselves."""
+    access = getattr(model, "access", None)
+    return isinstance(access, Access) and access.owner == "owner"

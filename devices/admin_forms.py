@@ -1,0 +1,132 @@
+"""The device form: credentials go in and never come out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
+
+from devices.admin_base import OwnedForm
+from devices.gateways import registry
+from devices.gateways.base import CredentialField, Driver
+from devices.models import Device, DeviceState
+from devices.secrets import Secrets, SecretsUnreadable
+
+UNREADABLE = "The stored credentials cannot be read with the key in use: enter them again."
+
+
+def drivers() -> list[Driver]:
+    """All gateways, in the order of registration."""
+    return [registry.driver_for(kind) for kind, _label in registry.choices()]
+
+
+def input_name(driver: Driver, field: CredentialField) -> str:
+    """Name of the form field for one credential. A valid name in JavaScript too: the form shows fields by gateway."""
+    return f"credential_{driver.kind}_{field.name}".replace("-", "_")
+
+
+def credential_inputs() -> dict[str, forms.Field]:
+    """A form field for every credential of every gateway; none of them ever renders a value."""
+    return {
+        input_name(driver, field): forms.CharField(
+            label=field.label,
+            required=False,
+            help_text=field.help_text,
+            widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
+            if field.secret
+            else UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+        )
+        for driver in drivers()
+        for field in driver.credential_fields
+    }
+
+
+def shown_when() -> dict[str, str]:
+    """Which credential is shown for which gateway, as expressions for the form's own script."""
+    return {
+        input_name(driver, field): f"gateway == '{driver.kind}'"
+        for driver in drivers()
+        for field in driver.credential_fields
+    }
+
+
+class DeviceForm(OwnedForm):
+    """Credentials are write-only: an empty field keeps what is stored.
+
+    Stored values stay with the gateway and address they were entered for. Whoever changes either enters them again;
+    otherwise a changed address would be a way to read them.
+    """
+
+    new_credentials = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        stored, problem = self._stored()
+        for driver in drivers():
+            for field in driver.credential_fields:
+                shown = self.fields.get(input_name(driver, field))
+                if shown is None or driver.kind != self.instance.gateway:
+                    continue
+                if problem:
+                    shown.help_text = UNREADABLE
+                elif stored.get(field.name):
+                    shown.help_text = f"{field.help_text} Stored. Leave empty to keep it.".strip()
+
+    def clean(self) -> dict[str, Any]:
+        """Put the credentials together; what is missing is said at its field."""
+        cleaned = super().clean()
+        kind = cleaned.get("gateway", "")
+        if kind not in registry.kinds() or not any(name.startswith("credential_") for name in self.fields):
+            return cleaned
+        driver = registry.driver_for(kind)
+        keep = {} if {"gateway", "base_url"} & set(self.changed_data) else dict(self._stored()[0])
+        entered = {
+            field.name: value
+            for field in driver.credential_fields
+            if (value := cleaned.get(input_name(driver, field), ""))
+        }
+        credentials = Secrets({**keep, **entered})
+        self.new_credentials = bool(entered) or "gateway" in self.changed_data or "base_url" in self.changed_data
+        self.instance.credentials = credentials
+        if driver.transport == "http":
+            self._demand(driver, credentials)
+        elif self.instance.pk is None:
+            self.instance.state = DeviceState.UNPAIRED
+        return cleaned
+
+    def add_error(self, field: str | None, error: Any) -> None:
+        """The model reports on ``credentials``, which is several fields here, each with its own error already."""
+        if isinstance(error, ValidationError) and hasattr(error, "error_dict") and "credentials" in error.error_dict:
+            texts = dict(error.error_dict)
+            about_credentials = texts.pop("credentials")
+            if not any(name.startswith("credential_") for name in self.errors):
+                texts.setdefault(NON_FIELD_ERRORS, []).extend(about_credentials)
+            if not texts:
+                return
+            error = ValidationError(texts)
+        super().add_error(field, error)
+
+    def changed_columns(self) -> set[str]:
+        """Credentials are written when any of them changed."""
+        return super().changed_columns() | ({"credentials"} if self.new_credentials else set())
+
+    def _demand(self, driver: Driver, credentials: Secrets) -> None:
+        """An error at each field that the gateway needs and nobody entered."""
+        again = self.instance.pk is not None and {"gateway", "base_url"} & set(self.changed_data)
+        for field in driver.credential_fields:
+            if field.required and not credentials.get(field.name):
+                text = f"{driver.label} needs this."
+                if again:
+                    text += " Stored values are not sent to another address: enter it again."
+                self.add_error(input_name(driver, field), text)
+
+    def _stored(self) -> tuple[Secrets, str]:
+        """What the device has, and why it cannot be read if it cannot."""
+        if self.instance.pk is None:
+            return Secrets(), ""
+        try:
+            return Device.objects.values_list("credentials", flat=True).get(pk=self.instance.pk) or Secrets(), ""
+        except SecretsUnreadable:
+            return Secrets(), UNREADABLE

@@ -1,0 +1,202 @@
+"""The seam between Flotilla and a messaging gateway.
+
+A *driver* describes one gateway protocol; a *client* is one device talking it. Drivers translate: they turn an
+:class:`Outgoing` into bytes and whatever comes back into exactly one of six outcomes. They never decide a message's
+state, never retry, and never touch the database or Celery.
+
+The outcomes are a closed set, because everything that follows (retry, hold, fail, pause the device) hangs on them:
+
+=================== ============================================= ==========================================
+outcome             what is known                                 what may follow
+=================== ============================================= ==========================================
+:class:`Accepted`   the gateway took it                           nothing more to send
+:class:`Rejected`   definitely not sent, and never will be        the message fails
+:class:`Temporary`  definitely not sent, this time                a new attempt later
+:class:`Throttled`  definitely not sent, they asked us to wait    the device rests, no attempt is counted
+:class:`SessionLost` definitely not sent, the device is logged out a person must look at the device
+:class:`Unknown`    it may have been sent                         never blindly resent
+=================== ============================================= ==========================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+IdSemantics = Literal["dedups", "searchable", "echoed", "none"]
+"""What the gateway does with an id we choose: drops repeats, lets us look it up, returns it in receipts, or nothing."""
+
+Transport = Literal["http", "session"]
+"""``http``: a platform that is called; ``session``: a connection that one process holds."""
+
+ContentType = Literal["text", "image", "document", "video", "audio"]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The gateway took the message. ``external_id`` is its own id for it, if it told us one."""
+
+    external_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Refused for good, because of the recipient or the content."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Temporary:
+    """Certainly not sent; the same message may pass later."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """Certainly not sent; the gateway asks for a rest of ``retry_after_seconds``, of all sends or only new contacts."""
+
+    code: str
+    text: str
+    retry_after_seconds: float
+    scope: Literal["device", "new_contacts"] = "device"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLost:
+    """Certainly not sent; the device is logged out, banned, or its credentials are refused."""
+
+    code: str
+    text: str
+    banned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Bytes left and no definite answer came back: the message may have reached the phone."""
+
+    code: str
+    text: str
+
+
+Outcome = Accepted | Rejected | Temporary | Throttled | SessionLost | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One attachment: where it can be fetched from, what it is, and its caption-independent file name."""
+
+    url: str
+    mime_type: str = ""
+    filename: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One rendered message on its way out.
+
+    ``phone`` is E.164 with the leading plus; ``reference`` is our deterministic external id, stored before the first
+    attempt and reused by later ones; ``message_id`` and ``attempt`` travel along where the gateway can carry them. The
+    repr shows ids only, so that a traceback or a log line never carries a person's number or text.
+    """
+
+    message_id: int
+    attempt: int
+    reference: str
+    phone: str = field(repr=False)
+    text: str = field(repr=False)
+    type: ContentType = "text"
+    media: Media | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds allowed to connect, between two reads, and for the whole call."""
+
+    connect_seconds: float = 5.0
+    read_seconds: float = 20.0
+    total_seconds: float = 30.0
+
+
+class Credentials(Mapping[str, str]):
+    """A device's secrets: a mapping whose repr names them and never shows a value."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Credentials({', '.join(sorted(self._values))})"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    """What a driver may know of a device. Credentials are wrapped on the way in and stay out of the repr."""
+
+    device_id: int
+    base_url: str
+    credentials: Mapping[str, str] = field(repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    deadlines: Deadlines = Deadlines()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.credentials, Credentials):
+            object.__setattr__(self, "credentials", Credentials(self.credentials))
+
+
+class Client(Protocol):
+    """One device's live connection. Safe to call from several threads when the driver's transport is ``http``."""
+
+    def send(self, outgoing: Outgoing) -> Outcome:
+        """Send one message. Never raises for anything the gateway or the network does."""
+        ...
+
+    def check(self) -> Accepted | Temporary | SessionLost:
+        """Ask the gateway whether this device is able to send."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialField:
+    """One value a person must supply for a device of this gateway."""
+
+    name: str
+    label: str
+    help_text: str = ""
+    secret: bool = True
+    required: bool = True
+
+
+class Driver(Protocol):
+    """A gateway protocol: what it needs, what it can carry, and how to get a client."""
+
+    kind: ClassVar[str]
+    label: ClassVar[str]
+    transport: ClassVar[Transport]
+    id_semantics: ClassVar[IdSemantics]
+    id_proof: ClassVar[str]
+    content_types: ClassVar[frozenset[ContentType]]
+    default_base_url: ClassVar[str]
+    credential_fields: ClassVar[tuple[CredentialField, ...]]
+
+    def connect(self, config: DeviceConfig) -> Client:
+        """A client for this device. Opens nothing for ``http`` drivers; may block for ``session`` drivers."""
+        ...

@@ -1,0 +1,20 @@
+"""What an API caller may do; which rows they may do it to is :mod:`devices.access`'s business."""
+
+from __future__ import annotations
+
+from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from devices.access import may_change, role_of
+
+
+class RolePermission(BasePermission):
+    """Anybody with a role may read what is visible to them; admin and staff may change it."""
+
+    message = "Your role may look at this but not change it."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:  # noqa: ARG002 - DRF's signature
+        if role_of(request.user) is None:
+            return False
+        return request.method in SAFE_METHODS or may_change(request.user)

@@ -1,0 +1,132 @@
+"""People who agreed to hear from us, and how their details came in."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from devices.access import Access, OwnedQuerySet
+from devices.models import Device
+
+
+class LeadStatus(models.TextChoices):
+    """Where somebody stands with the business."""
+
+    PROSPECT = "prospect", "Prospect"
+    CUSTOMER = "customer", "Customer"
+
+
+class Lead(models.Model):
+    """One person of one owner, reached at one phone number (E.164)."""
+
+    access = Access(owner="owner", device="device")
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="leads")
+    phone = models.CharField(max_length=20, help_text="E.164, as +60123456789.")
+    name = models.CharField(max_length=200, blank=True)
+    status = models.CharField(max_length=10, choices=LeadStatus, default=LeadStatus.PROSPECT)
+    niches = ArrayField(models.CharField(max_length=60), default=list, blank=True)
+    triggers = ArrayField(models.CharField(max_length=60), default=list, blank=True)
+    notes = models.TextField(blank=True)
+    custom = models.JSONField(default=dict, blank=True, help_text="Your own fields, usable in messages.")
+    device = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="leads")
+
+    consent_at = models.DateTimeField(null=True, blank=True, help_text="When they agreed; bulk sends need it.")
+    consent_source = models.CharField(max_length=200, blank=True, help_text="Where and how they agreed.")
+    opted_out_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "phone"], name="lead_owner_phone"),
+            models.CheckConstraint(condition=Q(status__in=LeadStatus.values), name="lead_status_known"),
+            models.CheckConstraint(condition=Q(phone__regex=r"^\+[1-9][0-9]{5,14}$"), name="lead_phone_e164"),
+        ]
+        indexes = [
+            # the fan-out walks one owner's leads by id
+            models.Index(fields=["owner", "id"], name="lead_owner_id"),
+            # audience: exact tags
+            GinIndex(fields=["niches"], name="lead_niches"),
+            GinIndex(fields=["triggers"], name="lead_triggers"),
+        ]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.name or self.phone
+
+    @property
+    def first_name(self) -> str:
+        """The name's first word, for greetings."""
+        return self.name.split(" ", 1)[0] if self.name else ""
+
+
+class LeadImport(models.Model):
+    """One file of leads: what was asked for, how far it is, and what became of each row."""
+
+    class State(models.TextChoices):
+        """An import is resumed from ``rows_done`` when the process that ran it died."""
+
+        WAITING = "waiting", "Waiting"
+        RUNNING = "running", "Running"
+        FINISHED = "finished", "Finished"
+        FAILED = "failed", "Failed"
+
+    access = Access(owner="owner")
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="lead_imports")
+    file = models.FileField(upload_to="imports/%Y/%m/")
+    filename = models.CharField(max_length=255)
+    region = models.CharField(max_length=2, help_text="Country of numbers written without a country code, as MY.")
+    consent_source = models.CharField(max_length=200, blank=True)
+    device = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True)
+    state = models.CharField(max_length=8, choices=State, default=State.WAITING)
+    error = models.TextField(blank=True, help_text="Why the whole file was refused.")
+    rows_done = models.PositiveIntegerField(default=0)
+    rows_total = models.PositiveIntegerField(null=True, blank=True)
+    accepted = models.PositiveIntegerField(default=0)
+    merged = models.PositiveIntegerField(default=0)
+    rejected = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state__in=["waiting", "running", "finished", "failed"]), name="import_state_known"
+            )
+        ]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.filename
+
+
+class LeadImportProblem(models.Model):
+    """One row that could not be taken, with what to do about it."""
+
+    access = Access(owner="lead_import__owner")
+
+    lead_import = models.ForeignKey(LeadImport, on_delete=models.CASCADE, related_name="problems")
+    row_number = models.PositiveIntegerField(help_text="Line in the file; the header is row 1.")
+    field = models.CharField(max_length=60, blank=True)
+    code = models.CharField(max_length=40)
+    message = models.CharField(max_length=300)
+    values = models.JSONField(default=dict)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["lead_import", "row_number"], name="import_problem_row")]
+        ordering = ["row_number"]
+
+    def __str__(self) -> str:
+        return f"row {self.row_number}: {self.message}"

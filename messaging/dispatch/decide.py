@@ -1,0 +1,82 @@
+"""What an outcome means for its message and its device. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from devices.gateways.base import (
+    Accepted,
+    IdSemantics,
+    Outcome,
+    Rejected,
+    SessionLost,
+    Temporary,
+    Throttled,
+    Unknown,
+)
+from messaging.pacing import retry_delay_seconds
+from messaging.states import State
+
+MAX_TEXT = 300
+"""Longest explanation stored with a row, in characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where the message goes, what is written down, and what the device has to do."""
+
+    state: State
+    outcome: str
+    wait_seconds: float = 0.0
+    free: bool = False
+    """Whether the call costs no attempt."""
+    external_id: str = ""
+    error_code: str = ""
+    error_text: str = ""
+    hold_device_seconds: float = 0.0
+    device_needs_attention: bool = False
+
+
+def decide(outcome: Outcome, *, attempt: int, retry_minutes: Sequence[float], id_semantics: IdSemantics) -> Decision:
+    """The decision for ``outcome`` of attempt number ``attempt`` (from 1, within its round)."""
+    match outcome:
+        case Accepted(external_id=external_id):
+            return Decision(State.SENT, "accepted", external_id=external_id or "")
+        case Rejected(code=code, text=text):
+            return Decision(State.FAILED, "rejected", error_code=code, error_text=text[:MAX_TEXT])
+        case Temporary(code=code, text=text):
+            return _try_again("temporary", code, text, attempt, retry_minutes)
+        case Throttled(code=code, text=text, retry_after_seconds=seconds):
+            return Decision(
+                State.PENDING,
+                "throttled",
+                wait_seconds=seconds,
+                free=True,
+                error_code=code,
+                error_text=text[:MAX_TEXT],
+                hold_device_seconds=seconds,
+            )
+        case SessionLost(code=code, text=text):
+            return Decision(
+                State.PENDING,
+                "session_lost",
+                free=True,
+                error_code=code,
+                error_text=text[:MAX_TEXT],
+                device_needs_attention=True,
+            )
+        case Unknown(code=code, text=text):
+            if id_semantics == "dedups":
+                return _try_again("unknown", code, text, attempt, retry_minutes)
+            return Decision(State.UNKNOWN, "unknown", error_code=code, error_text=text[:MAX_TEXT])
+
+
+def _try_again(outcome: str, code: str, text: str, attempt: int, retry_minutes: Sequence[float]) -> Decision:
+    delay = retry_delay_seconds(attempt=attempt, minutes=retry_minutes)
+    if delay is None:
+        # An unknown outcome stays unknown however often it was tried: it may have arrived.
+        state = State.UNKNOWN if outcome == "unknown" else State.FAILED
+        text = f"{text} (attempts used up: {attempt})"
+        return Decision(state, outcome, error_code=code, error_text=text[:MAX_TEXT])
+    return Decision(State.PENDING, outcome, wait_seconds=delay, error_code=code, error_text=text[:MAX_TEXT])

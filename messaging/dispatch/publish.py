@@ -1,0 +1,69 @@
+"""Putting released messages on their devices' queues: always after COMMIT, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from celery import current_app
+from django.conf import settings
+from kombu.exceptions import OperationalError
+
+from devices.gateways import registry
+from messaging.transport import device_route
+
+log = structlog.get_logger(__name__)
+
+SEND_TASK = "messaging.send"
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """One release of one message: what the task carries."""
+
+    message_id: int
+    device_id: int
+    release_no: int
+
+
+def bell_of(device_id: int, *, transport: str = "http") -> str:
+    """The bell that rings for a device: ``devices.<kind>.<shard>``; a device's shard never changes."""
+    return f"devices.{transport}.{device_id % settings.FLOTILLA_SHARDS}"
+
+
+def all_bells() -> list[str]:
+    """Every bell of this installation, as names for ``celery worker -Q``."""
+    kinds = sorted({registry.driver_for(kind).transport for kind in registry.kinds()})
+    return [f"devices.{kind}.{shard}" for kind in kinds for shard in range(settings.FLOTILLA_SHARDS)]
+
+
+def publish(released: Sequence[Released]) -> int:
+    """Publish one task per release; returns how many went out.
+
+    Losing any of them does no harm: what stays queued and unclaimed is published again by the recovery.
+    """
+    if not released:
+        return 0
+    done = 0
+    try:
+        with current_app.producer_or_acquire() as producer, producer.batch() as batch:
+            for item in released:
+                send_to_device_queue(item, producer=batch)
+                done += 1
+    except (OperationalError, ConnectionError, TimeoutError) as problem:
+        log.warning("publish.broker_unreachable", wanted=len(released), error=type(problem).__name__)
+        return 0
+    return done
+
+
+def send_to_device_queue(item: Released, *, producer: object) -> None:
+    """One task into queue ``device.<id>``."""
+    current_app.send_task(
+        SEND_TASK,
+        kwargs={"message_id": item.message_id, "release_no": item.release_no},
+        producer=producer,
+        ignore_result=True,
+        retry=False,
+        **device_route(queue=f"device.{item.device_id}", bell=bell_of(item.device_id)),
+    )

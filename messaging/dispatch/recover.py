@@ -1,0 +1,71 @@
+"""Looking after what a crash left behind. Each function is one bounded step and returns what it did."""
+
+from __future__ import annotations
+
+import structlog
+from celery import current_app
+from django.conf import settings
+from kombu.exceptions import OperationalError
+
+from devices.gateways import registry
+from messaging.dispatch import statements as sql
+from messaging.dispatch.pool import Pool, shared_pool
+from messaging.dispatch.publish import Released, publish
+
+log = structlog.get_logger(__name__)
+
+LIMIT = 1000
+
+
+def republish_unclaimed(*, pool: Pool | None = None) -> int:
+    """Publish again what was released a while ago and never claimed, where its device's queue is empty.
+
+    After FLUSHALL, or a crash between commit and publish, the broker has forgotten it. The release number stays: if
+    the first task still lives somewhere, only one of the two can claim.
+    """
+    rows = (pool or shared_pool()).execute(
+        sql.UNCLAIMED, {"seconds": settings.FLOTILLA_REPUBLISH_SECONDS, "limit": LIMIT}
+    )
+    waiting = [Released(message_id=m, device_id=d, release_no=r) for m, d, r in rows]
+    if not waiting:
+        return 0
+    try:
+        with current_app.connection_for_read() as connection:
+            client = connection.default_channel.client
+            with client.pipeline(transaction=False) as pipeline:
+                for item in waiting:
+                    pipeline.llen(f"device.{item.device_id}")
+                depths = pipeline.execute()
+    except (OperationalError, ConnectionError, TimeoutError):
+        return 0  # the broker is down: the next tick asks again
+    lost = [item for item, depth in zip(waiting, depths, strict=True) if not depth]
+    done = publish(lost)
+    if done:
+        log.info("recover.republished", messages=done)
+    return done
+
+
+def unstick_queued(*, pool: Pool | None = None) -> int:
+    """Take back what has been queued for too long (no worker for its device): pending again, on any device's turn."""
+    rows = (pool or shared_pool()).execute(
+        sql.UNSTICK, {"seconds": settings.FLOTILLA_STUCK_QUEUED_SECONDS, "limit": LIMIT}
+    )
+    if rows:
+        log.warning("recover.unstuck", messages=len(rows))
+    return len(rows)
+
+
+def expire_leases(*, pool: Pool | None = None) -> int:
+    """Declare the outcome of sends unknown whose worker did not come back in time."""
+    dedups = [kind for kind in registry.kinds() if registry.driver_for(kind).id_semantics == "dedups"]
+    rows = (pool or shared_pool()).execute(sql.EXPIRE_LEASES, {"dedups": dedups, "limit": LIMIT})
+    if rows:
+        log.warning("recover.leases_expired", messages=len(rows), resent=sum(1 for _, resend in rows if resend))
+    return len(rows)
+
+
+def wake_sleepers(*, pool: Pool | None = None) -> int:
+    """Wake devices that have something waiting but no moment to wake at; returns how many."""
+    pool = pool or shared_pool()
+    pool.execute(sql.REOPEN_BATCHES, {})
+    return len(pool.execute(sql.WAKE_SLEEPERS, {}))

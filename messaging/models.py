@@ -1,0 +1,219 @@
+"""What goes out: batches, their streams (one per device), messages and attempts.
+
+PostgreSQL is the queue. A row here is the truth; whatever Redis or a worker remembers may be lost or doubled and
+nothing happens.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from devices.access import Access, OwnedQuerySet
+from devices.models import Device
+from leads.models import Lead
+from messaging.states import IN_FLIGHT, State
+
+MESSAGE_STATES = [(state.value, state.value.capitalize()) for state in State]
+
+
+class Priority(models.IntegerChoices):
+    """Lower goes first: a reply to a person never waits behind a campaign."""
+
+    INTERACTIVE = 0, "Interactive"
+    BULK = 5, "Bulk"
+
+
+class BatchState(models.TextChoices):
+    """Only RUNNING batches are released from; pausing one is one row."""
+
+    RUNNING = "running", "Running"
+    PAUSED = "paused", "Paused"
+    FINISHED = "finished", "Finished"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+class Batch(models.Model):
+    """The messages one campaign run, one sequence step or one single send produced: content, pacing, exit rules."""
+
+    access = Access(owner="owner")
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="batches")
+    name = models.CharField(max_length=200)
+    origin = models.CharField(
+        max_length=80,
+        unique=True,
+        null=True,
+        blank=True,
+        help_text="Key of whatever asked for this batch; a second request finds the first.",
+    )
+    state = models.CharField(max_length=10, choices=BatchState, default=BatchState.RUNNING)
+    reason = models.CharField(max_length=300, blank=True)
+    priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.BULK)
+    content = models.JSONField(help_text='{"type": "text", "text": "Hello {{ name }}"}')
+    delay_min_seconds = models.FloatField(default=0)
+    delay_max_seconds = models.FloatField(default=0)
+    failover = models.BooleanField(default=False, help_text="Whether a message may move to another device of the pool.")
+    fill_cursor = models.BigIntegerField(default=0, editable=False, help_text="Last lead id the fan-out has handled.")
+    filled_at = models.DateTimeField(null=True, blank=True, help_text="When the fan-out was complete.")
+    expires_at = models.DateTimeField(help_text="Unsent messages expire then.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(state__in=BatchState.values), name="batch_state_known")]
+        indexes = [
+            # finish and expire ticks
+            models.Index(fields=["id"], name="batch_live", condition=Q(state__in=["running", "paused"])),
+        ]
+        ordering = ["-id"]
+        verbose_name_plural = "batches"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Stream(models.Model):
+    """One batch on one device: the row that holds the counters, so that no report ever counts messages.
+
+    ``waiting`` counts pending, queued and sending; ``sent`` counts sent, delivered and read. ``is_open`` says that
+    ``waiting`` is above zero: it changes once or twice in a stream's life, so the partial index on it keeps every
+    counter update HOT.
+    """
+
+    access = Access(owner="batch__owner", device="device")
+
+    COUNTERS = ("waiting", "sent", "delivered", "read", "failed", "cancelled", "expired", "unknown")
+
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="streams")
+    device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="streams", db_index=False)
+    priority = models.PositiveSmallIntegerField(default=Priority.BULK)
+    is_open = models.BooleanField(default=False)
+    served_at = models.DateTimeField(default=timezone.now, help_text="Last release: batches on one device take turns.")
+    total = models.PositiveIntegerField(default=0)
+    waiting = models.IntegerField(default=0)
+    sent = models.IntegerField(default=0)
+    delivered = models.IntegerField(default=0)
+    read = models.IntegerField(default=0)
+    failed = models.IntegerField(default=0)
+    cancelled = models.IntegerField(default=0)
+    expired = models.IntegerField(default=0)
+    unknown = models.IntegerField(default=0)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["batch", "device"], name="stream_batch_device")]
+        indexes = [
+            # release, statement 2: a device's streams that still have something waiting
+            models.Index(fields=["device"], name="stream_open_by_device", condition=Q(is_open=True)),
+            # finish tick: has this batch anything left?
+            models.Index(fields=["batch"], name="stream_open_by_batch", condition=Q(is_open=True)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.batch} on {self.device}"
+
+
+class Message(models.Model):
+    """One outbound row for one lead. Its state is moved by ``messaging.dispatch`` and ``messaging.services`` only."""
+
+    access = Access(owner="batch__owner", device="device")
+
+    uid = models.UUIDField(default=uuid.uuid4, db_default=models.Func(function="gen_random_uuid"), editable=False)
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="messages", db_index=False)
+    stream = models.ForeignKey(Stream, on_delete=models.CASCADE, related_name="messages", db_index=False)
+    device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="messages", db_index=False)
+    lead = models.ForeignKey(Lead, on_delete=models.SET_NULL, null=True, blank=True, related_name="messages")
+    phone = models.CharField(max_length=20)
+    state = models.CharField(max_length=9, choices=MESSAGE_STATES, default=State.PENDING, db_default=State.PENDING)
+    due_at = models.DateTimeField(default=timezone.now)
+    lane = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)
+    release_no = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
+    round = models.PositiveSmallIntegerField(default=1, db_default=1)
+    queued_at = models.DateTimeField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True, editable=False)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    read_at = models.DateTimeField(null=True, blank=True)
+    external_id = models.CharField(max_length=120, blank=True, default="", db_default="")
+    error_code = models.CharField(max_length=60, blank=True, default="", db_default="")
+    error_text = models.CharField(max_length=300, blank=True, default="", db_default="")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            # once per person and batch
+            models.UniqueConstraint(fields=["batch", "phone"], name="message_batch_phone"),
+            # one in flight per device and lane: a constraint, not a hope
+            models.UniqueConstraint(
+                fields=["device", "lane"], name="message_one_in_flight", condition=Q(state__in=sorted(IN_FLIGHT))
+            ),
+            models.CheckConstraint(condition=Q(state__in=[s.value for s in State]), name="message_state_known"),
+            models.CheckConstraint(
+                condition=~Q(state__in=sorted(IN_FLIGHT)) | Q(lane__isnull=False), name="message_in_flight_has_lane"
+            ),
+        ]
+        indexes = [
+            # release, statement 2: a stream's next message
+            models.Index(fields=["stream", "due_at", "id"], name="message_next", condition=Q(state=State.PENDING)),
+            # what the recovery looks for when something was queued and never claimed
+            models.Index(fields=["queued_at"], name="message_queued", condition=Q(state=State.QUEUED)),
+            # what the recovery looks for when a lease ran out
+            models.Index(fields=["lease_until"], name="message_leased", condition=Q(state=State.SENDING)),
+            # the lists of what failed and of what nobody knows
+            models.Index(fields=["state", "id"], name="message_troubled", condition=Q(state__in=["failed", "unknown"])),
+        ]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"#{self.pk} to {self.phone}"
+
+
+class Attempt(models.Model):
+    """One call to a gateway: what was said, through which device, and what came of it.
+
+    Written by the claim, before any byte leaves; ``outcome`` is empty until the record.
+    """
+
+    access = Access(owner="message__batch__owner", device="device")
+
+    message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="attempt_set", db_index=False)
+    device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="attempts", db_index=False)
+    release_no = models.PositiveIntegerField()
+    number = models.PositiveSmallIntegerField(help_text="Counts within a round, from 1.")
+    round = models.PositiveSmallIntegerField(default=1)
+    reference = models.CharField(
+        max_length=64, help_text="Our id at the gateway, the same for every attempt of a round."
+    )
+    text = models.TextField(blank=True, help_text="As rendered for this attempt.")
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(max_length=12, blank=True, default="", db_default="")
+    external_id = models.CharField(max_length=120, blank=True, default="", db_default="")
+    error_code = models.CharField(max_length=60, blank=True, default="", db_default="")
+    error_text = models.CharField(max_length=300, blank=True, default="", db_default="")
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["message", "release_no"], name="attempt_message_release")]
+        indexes = [
+            # claim: how many did this device send in the last hour and day?
+            models.Index(fields=["device", "started_at"], name="attempt_device_started"),
+        ]
+        ordering = ["message", "release_no"]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} of {self.message}"

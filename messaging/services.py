@@ -1,0 +1,263 @@
+"""What may be asked of messaging: open a batch, send one message, pause, resume, cancel, wrap up, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django.db.models import Count, Sum
+from django.db.models.functions import Coalesce
+from leads.phones import PhoneProblem, parse_phone
+
+from devices.models import Device, DeviceState
+from leads.models import Lead
+from messaging.models import Batch, BatchState, Message, Priority, Stream
+from messaging.rendering import TemplateProblem, check_template
+from messaging.states import IN_FLIGHT, State
+
+
+class SendRefused(Exception):  # noqa: N818 - reads as a fact
+    """A message that cannot be accepted; ``field`` names what to change."""
+
+    def __init__(self, code: str, text: str, field: str = "") -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many messages of a batch are where; read from the streams' counters."""
+
+    total: int = 0
+    pending: int = 0
+    queued: int = 0
+    sent: int = 0
+    delivered: int = 0
+    read: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    unknown: int = 0
+
+    @property
+    def settled(self) -> int:
+        """Messages that have nothing ahead of them."""
+        return self.total - self.pending - self.queued
+
+    @property
+    def percent(self) -> float:
+        """Share of settled messages, 0 to 100."""
+        return 100.0 * self.settled / self.total if self.total else 0.0
+
+
+def open_batch(
+    *,
+    owner: User,
+    name: str,
+    content: Mapping[str, Any],
+    now: datetime,
+    origin: str | None = None,
+    priority: Priority = Priority.BULK,
+    delay_min_seconds: float = 0,
+    delay_max_seconds: float = 0,
+    failover: bool = False,
+    expires_after: timedelta | None = None,
+) -> Batch:
+    """A batch ready to be filled. A second call with the same ``origin`` finds the first one's batch."""
+    fields = {
+        "owner": owner,
+        "name": name,
+        "content": dict(content),
+        "priority": priority,
+        "delay_min_seconds": delay_min_seconds,
+        "delay_max_seconds": delay_max_seconds,
+        "failover": failover,
+        "created_at": now,
+        "expires_at": now + (expires_after or timedelta(days=settings.FLOTILLA_MESSAGE_EXPIRY_DAYS)),
+    }
+    if origin is None:
+        return Batch.objects.create(**fields)
+    return Batch.objects.get_or_create(origin=origin, defaults=fields)[0]
+
+
+def send_single(
+    *,
+    owner: User,
+    text: str,
+    now: datetime,
+    lead: Lead | None = None,
+    phone: str | None = None,
+    device: Device | None = None,
+) -> Message:
+    """One message to one lead or phone number, ahead of bulk. Raises SendRefused, naming the field.
+
+    A number that is not a lead yet becomes one. Without ``device`` the lead's own is used, else any connected one.
+    """
+    try:
+        check_template(text)
+    except TemplateProblem as problem:
+        raise SendRefused("bad_text", str(problem), "text") from None
+    with transaction.atomic():
+        lead = lead or _lead_for(owner, phone)
+        if lead.opted_out_at is not None:
+            raise SendRefused(
+                "opted_out", "This lead opted out and must not be written to.", "lead" if phone is None else "phone"
+            )
+        device = device or _device_for(owner, lead)
+        if device.state != DeviceState.ACTIVE:
+            raise SendRefused(
+                "device_not_connected", f"{device.name} is not connected ({device.get_state_display()}).", "device"
+            )
+        batch = open_batch(
+            owner=owner,
+            name=f"To {lead}"[:200],
+            content={"type": "text", "text": text},
+            now=now,
+            priority=Priority.INTERACTIVE,
+        )
+        Batch.objects.filter(pk=batch.pk).update(filled_at=now)
+        stream = Stream.objects.create(
+            batch=batch, device=device, priority=batch.priority, is_open=True, total=1, waiting=1
+        )
+        message = Message.objects.create(
+            batch=batch, stream=stream, device=device, lead=lead, phone=lead.phone, due_at=now
+        )
+        wake([device.pk])
+        return message
+
+
+def wake(device_ids: Iterable[int]) -> None:
+    """Let the release look at these devices; call it in the transaction that gave them something to do."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE devices_device d SET wake_at = least(d.wake_at, flotilla_now())
+               FROM (SELECT id FROM devices_device WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE) asked
+               WHERE d.id = asked.id""",
+            [list(device_ids)],
+        )
+
+
+def pause_batch(*, batch_id: int) -> bool:
+    """No claim succeeds any more; what is at a gateway right now ends as it ends. Whether anything changed."""
+    return bool(Batch.objects.filter(pk=batch_id, state=BatchState.RUNNING).update(state=BatchState.PAUSED))
+
+
+def resume_batch(*, batch_id: int) -> bool:
+    """Go on with exactly what is left. Whether anything changed."""
+    with transaction.atomic():
+        if not Batch.objects.filter(pk=batch_id, state=BatchState.PAUSED).update(state=BatchState.RUNNING):
+            return False
+        wake(Stream.objects.filter(batch_id=batch_id, is_open=True).values_list("device_id", flat=True))
+        return True
+
+
+def end_batch(*, batch_id: int, state: BatchState, now: datetime, reason: str = "") -> bool:
+    """End a batch early (cancelled or failed): every unsent message ends with it. Whether anything changed."""
+    ends = {BatchState.CANCELLED: State.CANCELLED, BatchState.FAILED: State.FAILED}
+    with transaction.atomic():
+        changed = Batch.objects.filter(pk=batch_id, state__in=[BatchState.RUNNING, BatchState.PAUSED]).update(
+            state=state, reason=reason, finished_at=now, filled_at=now
+        )
+        if changed:
+            _end_unsent(batch_id, ends[state], "run_failed" if state == BatchState.FAILED else "cancelled", reason)
+        return bool(changed)
+
+
+def _end_unsent(batch_id: int, state: State, code: str, text: str) -> int:
+    """Move everything of a batch that nothing has left for yet to ``state``, counters included."""
+    column = {State.CANCELLED: "cancelled", State.FAILED: "failed", State.EXPIRED: "expired"}[state]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""WITH ended AS (
+                    UPDATE messaging_message SET state = %(state)s, error_code = %(code)s, error_text = %(text)s
+                    WHERE batch_id = %(batch)s AND state IN ('pending', 'queued')
+                    RETURNING stream_id, device_id
+                ), counts AS (SELECT stream_id, device_id, count(*) AS n FROM ended GROUP BY stream_id, device_id),
+                counted AS (
+                    UPDATE messaging_stream s
+                    SET waiting = s.waiting - n, {column} = s.{column} + n, is_open = s.waiting - n > 0
+                    FROM counts WHERE s.id = counts.stream_id
+                )
+                SELECT coalesce(sum(n), 0), array_agg(device_id) FROM counts""",  # noqa: S608 - a column of ours
+            {"state": state.value, "code": code, "text": text[:300], "batch": batch_id},
+        )
+        number, devices = cursor.fetchone()
+    if devices:
+        wake(devices)
+    return int(number)
+
+
+def wrap_up(*, now: datetime) -> tuple[int, int]:
+    """Expire what ran out of time and finish what has nothing left; returns (messages expired, batches finished)."""
+    expired = 0
+    for batch_id in Batch.objects.filter(state__in=["running", "paused"], expires_at__lte=now).values_list(
+        "pk", flat=True
+    )[:100]:
+        with transaction.atomic():
+            # Claims look at expires_at, so a paused batch can run to its end here without sending anything.
+            Batch.objects.filter(pk=batch_id).update(filled_at=Coalesce("filled_at", now), state=BatchState.RUNNING)
+            expired += _end_unsent(batch_id, State.EXPIRED, "expired", "It was not sent before its batch expired.")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE messaging_batch b SET state = 'finished', finished_at = %(now)s
+               WHERE b.id IN (SELECT id FROM messaging_batch WHERE state = 'running' AND filled_at IS NOT NULL
+                              ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
+                 AND b.state = 'running'
+                 AND NOT EXISTS (SELECT FROM messaging_stream s WHERE s.batch_id = b.id AND s.is_open)""",
+            {"now": now},
+        )
+        finished = cursor.rowcount
+    return expired, finished
+
+
+def counts_of(batch_ids: Iterable[int]) -> dict[int, Counts]:
+    """Counts per batch, two queries whatever their number: counters of streams, and what is in flight."""
+    ids = list(batch_ids)
+    sums = (
+        Stream.objects.filter(batch_id__in=ids)
+        .values("batch_id")
+        .annotate(total_=Sum("total"), **{f"{name}_": Sum(name) for name in Stream.COUNTERS})
+    )
+    # Index message_one_in_flight: at most one row per lane of the fleet.
+    flying = dict(
+        Message.objects.filter(state__in=sorted(IN_FLIGHT), batch_id__in=ids)
+        .order_by()
+        .values_list("batch_id")
+        .annotate(Count("id"))
+    )
+    found = {
+        row["batch_id"]: Counts(
+            total=row["total_"],
+            queued=flying.get(row["batch_id"], 0),
+            pending=max(row["waiting_"] - flying.get(row["batch_id"], 0), 0),
+            **{name: row[f"{name}_"] for name in Stream.COUNTERS if name != "waiting"},
+        )
+        for row in sums
+    }
+    return {batch_id: found.get(batch_id, Counts()) for batch_id in ids}
+
+
+def _lead_for(owner: User, phone: str | None) -> Lead:
+    if not phone:
+        raise SendRefused("no_recipient", "Name a lead or a phone number.", "phone")
+    try:
+        number = parse_phone(phone, region=settings.FLOTILLA_DEFAULT_REGION)
+    except PhoneProblem as problem:
+        raise SendRefused(problem.code, problem.text, "phone") from None
+    return Lead.objects.get_or_create(owner=owner, phone=number)[0]
+
+
+def _device_for(owner: User, lead: Lead) -> Device:
+    if lead.device is not None:
+        return lead.device
+    device = Device.objects.filter(owner=owner).able().order_by("next_send_at", "id").first()
+    if device is None:
+        raise SendRefused("no_device", "No device is connected: add one, or resume one that is paused.", "device")
+    return device

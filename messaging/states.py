@@ -1,0 +1,118 @@
+"""The life of a message, as data.
+
+::
+
+    pending ──release──> queued ──claim──> sending ──accepted──> sent ──> delivered ──> read
+       ^                    │                 │
+       ├────── recovered ───┤                 ├── rejected, attempts used up ──> failed
+       ├────── snoozed ─────┘                 └── outcome not known ──> unknown ──> sent | pending | failed
+       └────── retried, throttled ────────────┘        pending, queued ──> cancelled | expired
+
+* **pending** waits for ``due_at`` in its stream. The release moves it on, as soon as its device is able and due.
+* **queued** was released to its device's queue; nothing has been sent. A worker's claim moves it on; unclaimed for
+  15 seconds it is published again, for five minutes the recovery takes it back.
+* **sending** is held by a worker until ``lease_until``; the gateway may have been called. The worker's record moves it
+  on; past the lease the recovery declares the outcome unknown.
+* **unknown** may have reached the phone and is not sent again by guesswork. A late record, a receipt, a look-up, an
+  operator or the gateway's policy settles it.
+* **sent**, **delivered**, **read** only ever move forward, by receipts.
+* **failed** stays as it is until an operator starts a new round; **cancelled** and **expired** are final.
+
+Every move is one conditional UPDATE on the old state; whoever updates no row has lost the race and does nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """States of a message, as stored."""
+
+    PENDING = "pending"
+    QUEUED = "queued"
+    SENDING = "sending"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    READ = "read"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+S = State
+
+IN_FLIGHT = frozenset({S.QUEUED, S.SENDING})
+"""States that occupy a lane of their device."""
+
+WAITING = frozenset({S.PENDING, S.QUEUED, S.SENDING})
+"""States whose message still has a send ahead of it."""
+
+UNSENT = frozenset({S.PENDING, S.QUEUED})
+"""States in which nothing has left: these can be cancelled or expire."""
+
+FINAL = frozenset({S.READ, S.CANCELLED, S.EXPIRED})
+"""States no event moves on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """``event`` moves a message from ``source`` to ``target``."""
+
+    event: str
+    source: State
+    target: State
+
+
+TRANSITIONS: tuple[Transition, ...] = (
+    Transition("release", S.PENDING, S.QUEUED),
+    Transition("claim", S.QUEUED, S.SENDING),
+    Transition("snooze", S.QUEUED, S.PENDING),
+    Transition("recover", S.QUEUED, S.PENDING),
+    Transition("give_up", S.QUEUED, S.FAILED),
+    Transition("accepted", S.SENDING, S.SENT),
+    Transition("accepted", S.UNKNOWN, S.SENT),
+    Transition("retry", S.SENDING, S.PENDING),
+    Transition("retry", S.UNKNOWN, S.PENDING),
+    Transition("fail", S.SENDING, S.FAILED),
+    Transition("fail", S.UNKNOWN, S.FAILED),
+    Transition("lose_track", S.SENDING, S.UNKNOWN),
+    Transition("run_failed", S.PENDING, S.FAILED),
+    Transition("run_failed", S.QUEUED, S.FAILED),
+    Transition("delivered", S.SENT, S.DELIVERED),
+    Transition("delivered", S.UNKNOWN, S.DELIVERED),
+    Transition("read", S.SENT, S.READ),
+    Transition("read", S.DELIVERED, S.READ),
+    Transition("read", S.UNKNOWN, S.READ),
+    Transition("bounced", S.SENT, S.FAILED),
+    Transition("new_round", S.FAILED, S.PENDING),
+    Transition("cancel", S.PENDING, S.CANCELLED),
+    Transition("cancel", S.QUEUED, S.CANCELLED),
+    Transition("expire", S.PENDING, S.EXPIRED),
+    Transition("expire", S.QUEUED, S.EXPIRED),
+)
+
+
+def sources(event: str, target: State | None = None) -> tuple[State, ...]:
+    """States from which ``event`` (to ``target``, if given) may start. Raises KeyError for an unknown event."""
+    found = tuple(t.source for t in TRANSITIONS if t.event == event and target in {None, t.target})
+    if not found:
+        raise KeyError(event)
+    return found
+
+
+REPORT_WORDS: dict[State, str] = {
+    S.PENDING: "Pending",
+    S.QUEUED: "Queued",
+    S.SENDING: "Queued",
+    S.SENT: "Sent",
+    S.DELIVERED: "Sent",
+    S.READ: "Sent",
+    S.FAILED: "Failed",
+    S.CANCELLED: "Failed",
+    S.EXPIRED: "Failed",
+    S.UNKNOWN: "Unknown",
+}
+"""The five words that reports use."""

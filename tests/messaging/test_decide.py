@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from devices.gateways.base import Accepted, Outcome, Rejected, SessionLost, Temporary, Throttled, Unknown
+from messaging.dispatch.decide import decide
+from messaging.states import State
+
+MINUTES = [5, 15, 30, 60, 120]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "free"),
+    [
+        (Accepted("x"), State.SENT, False),
+        (Rejected("not_on_whatsapp", "No such number."), State.FAILED, False),
+        (Temporary("busy", "Try later."), State.PENDING, False),
+        (Throttled("429", "Slow down.", 30), State.PENDING, True),
+        (SessionLost("401", "Logged out."), State.PENDING, True),
+        (Unknown("timeout", "No answer."), State.UNKNOWN, False),
+    ],
+)
+def test_each_outcome_has_one_consequence(outcome: Outcome, state: State, free: bool) -> None:
+    decision = decide(outcome, attempt=1, retry_minutes=MINUTES, id_semantics="none")
+    assert (decision.state, decision.free) == (state, free)
+
+
+def test_an_unknown_outcome_is_only_resent_where_the_gateway_drops_repeats() -> None:
+    for semantics in ("none", "echoed", "searchable"):
+        assert decide(Unknown("t", ""), attempt=1, retry_minutes=MINUTES, id_semantics=semantics).state is State.UNKNOWN
+    resent = decide(Unknown("t", ""), attempt=1, retry_minutes=MINUTES, id_semantics="dedups")
+    assert (resent.state, resent.wait_seconds) == (State.PENDING, 300)
+
+
+def test_temporary_failures_end_after_five_retries() -> None:
+    states = [decide(Temporary("b", ""), attempt=n, retry_minutes=MINUTES, id_semantics="none").state for n in range(1, 7)]
+    assert states == [State.PENDING] * 5 + [State.FAILED]
+
+
+def test_an_unknown_outcome_never_becomes_failed_by_running_out_of_attempts() -> None:
+    assert decide(Unknown("t", ""), attempt=6, retry_minutes=MINUTES, id_semantics="dedups").state is State.UNKNOWN
+
+
+def test_being_throttled_rests_the_device_and_being_logged_out_asks_for_a_person() -> None:
+    assert decide(Throttled("429", "", 30), attempt=1, retry_minutes=MINUTES, id_semantics="none").hold_device_seconds == 30
+    assert decide(SessionLost("401", ""), attempt=1, retry_minutes=MINUTES, id_semantics="none").device_needs_attention
