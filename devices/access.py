@@ -13,16 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db import models
 from django.db.models import Q
 
-if TYPE_CHECKING:
-    from django.contrib.auth.models import User
-
-    AnyUser = User | AnonymousUser | AbstractBaseUser
+AnyUser = User | AnonymousUser | AbstractBaseUser
 
 
 class Role(StrEnum):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rest_framework.permissions import SAFE_METHODS, BasePermission
-from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from devices.access import may_change, role_of
+
+if TYPE_CHECKING:  # rest_framework.views reads the settings that name this module
+    from rest_framework.request import Request
+    from rest_framework.views import APIView
 
 
 class RolePermission(BasePermission):

@@ -47,9 +47,9 @@ def publish(released: Sequence[Released]) -> int:
         return 0
     done = 0
     try:
-        with current_app.producer_or_acquire() as producer, producer.batch() as batch:
+        with current_app.producer_or_acquire() as producer, producer.batch():
             for item in released:
-                send_to_device_queue(item, producer=batch)
+                send_to_device_queue(item, producer=producer)
                 done += 1
     except (OperationalError, ConnectionError, TimeoutError) as problem:
         log.warning("publish.broker_unreachable", wanted=len(released), error=type(problem).__name__)
