@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
@@ -10,11 +9,12 @@ from django.contrib.auth.models import User
 from django.db.models import Count, QuerySet, Sum
 from django.db.models.functions import Least, Now
 from django.http import HttpRequest, HttpResponse
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 
 from devices.access import Role, may_change
 from devices.admin_base import OwnedAdmin, OwnedInline
+from devices.admin_filters import VisibleSelectFilter
 from devices.admin_forms import DeviceForm, credential_inputs, shown_when
 from devices.admin_pages import Question, ask, back_to, change_url, confirmed, visible_or_404
 from devices.models import Device, DeviceShare, DeviceState, Pool
@@ -50,14 +50,13 @@ class DeviceAdmin(OwnedAdmin):
     list_display = ("name", "state_label", "gateway", "pool", "waiting", "pacing", "last_sent_at", "phone")
     list_filter = (
         ("state", ChoicesDropdownFilter),
-        ("pool", RelatedDropdownFilter),
+        ("pool", VisibleSelectFilter),
         ("gateway", ChoicesDropdownFilter),
     )
-    list_select_related = ("pool",)
     search_fields = ("name", "phone")
     search_help_text = "Name or number of the device"
     autocomplete_fields = ("pool",)
-    readonly_fields = ("state_label", "state_reason", "held_until", "hold_reason", "last_sent_at", "created_at")
+    readonly_fields = ("state", "state_reason", "held_until", "hold_reason", "last_sent_at", "created_at")
     inlines = (DeviceShareInline,)
     actions = ("pause_devices", "resume_devices")
     actions_detail = ("pause_device", "resume_device")
@@ -70,7 +69,7 @@ class DeviceAdmin(OwnedAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
         """Without credentials: no page needs them, and one that does not decrypt must not break a list."""
-        return super().get_queryset(request).defer("credentials")
+        return super().get_queryset(request).select_related("pool").defer("credentials")
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """With a field for every credential."""
@@ -81,7 +80,7 @@ class DeviceAdmin(OwnedAdmin):
         (None, {"fields": ["owner", "name", "phone", "pool"]}),
         ("Gateway", {"fields": ["gateway", "base_url"]}),
         ("Pacing", {"fields": ["delay_min_seconds", "delay_max_seconds", "cap_per_hour", "cap_per_day", "lanes"]}),
-        ("Now", {"fields": ["state_label", "state_reason", "held_until", "hold_reason", "last_sent_at", "created_at"]}),
+        ("Now", {"fields": ["state", "state_reason", "held_until", "hold_reason", "last_sent_at", "created_at"]}),
         ("Advanced", {"fields": ["options"], "classes": ["collapse"]}),
     )
 
@@ -95,7 +94,7 @@ class DeviceAdmin(OwnedAdmin):
                 fieldsets.append((title, options))
         return fieldsets
 
-    def attach(self, request: HttpRequest, rows: list[Device]) -> None:  # type: ignore[override]
+    def attach(self, request: HttpRequest, rows: list[Device]) -> None:
         """Waiting messages of the devices on this page: one query over their open streams."""
         waiting = dict(
             Device.objects.filter(pk__in=[device.pk for device in rows], streams__is_open=True)
@@ -128,12 +127,12 @@ class DeviceAdmin(OwnedAdmin):
     @admin.action(description="Pause the chosen devices", permissions=["change"])
     def pause_devices(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
         """From the list."""
-        self._tell(request, pause(queryset), queryset, "paused")
+        self._tell(request, queryset.count(), pause(queryset), "paused")
 
     @admin.action(description="Resume the chosen devices", permissions=["change"])
     def resume_devices(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
         """From the list."""
-        self._tell(request, resume(queryset), queryset, "resumed")
+        self._tell(request, queryset.count(), resume(queryset), "resumed")
 
     @action(description="Pause", icon="pause", permissions=["change"])
     def pause_device(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -175,9 +174,9 @@ class DeviceAdmin(OwnedAdmin):
             return back_to(device)
         return super().delete_view(request, object_id, extra_context)
 
-    def _tell(self, request: HttpRequest, number: int, queryset: QuerySet[Device], done: str) -> None:
+    def _tell(self, request: HttpRequest, chosen: int, number: int, done: str) -> None:
         """Say how many of the chosen changed."""
-        left = queryset.count() - number
+        left = chosen - number
         unchanged = f" {left:,} were not in a state for that." if left else ""
         self.message_user(
             request, f"{number:,} devices {done}.{unchanged}", messages.SUCCESS if number else messages.WARNING
@@ -193,11 +192,9 @@ class PoolAdmin(OwnedAdmin):
     search_help_text = "Name of the pool"
     fields = ("owner", "name")
 
-    def attach(self, request: HttpRequest, rows: list[Pool]) -> None:  # type: ignore[override]
+    def attach(self, request: HttpRequest, rows: list[Pool]) -> None:
         """How many devices the pools on this page have, by state: one query."""
-        found = (
-            Device.objects.filter(pool__in=rows).order_by().values_list("pool_id", "state").annotate(Count("id"))
-        )
+        found = Device.objects.filter(pool__in=rows).order_by().values_list("pool_id", "state").annotate(Count("id"))
         sizes: dict[int, dict[str, int]] = {}
         for pool_id, state, number in found:
             sizes.setdefault(pool_id, {})[state] = number
@@ -213,10 +210,6 @@ class PoolAdmin(OwnedAdmin):
     def connected(self, pool: Any) -> int:
         """Those that can send."""
         return pool.by_state.get(DeviceState.ACTIVE, 0)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
-        """When it was made, once it exists."""
-        return super().get_readonly_fields(request, obj)
 
 
 def pause(devices: QuerySet[Device]) -> int:

@@ -4,11 +4,15 @@ lists that cost the same however many rows there are.
 Permissions follow roles (:mod:`devices.access`), never Django's model permissions.
 """
 
+# ruff: noqa: ARG002 - signatures belong to Django
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import unfold.paginator
 from django import forms
 from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.postgres.fields import ArrayField
@@ -24,6 +28,7 @@ from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from devices.access import Access, Role, may_change, role_of
+from devices.models import Device
 
 MAX_PAGES = 1000
 """An OFFSET reads every row before it, so nobody pages deeper than this: filters go further."""
@@ -32,7 +37,7 @@ MAX_PAGES = 1000
 class BoundedPaginator(Paginator):
     """Counts up to a bound and no further."""
 
-    bound = 10_000
+    bound = 1_000_000
 
     @cached_property
     def count(self) -> int:
@@ -42,10 +47,11 @@ class BoundedPaginator(Paginator):
         return len(self.object_list)
 
 
-class UncountedPaginator(Paginator):
-    """Never counts: previous and next, for tables where COUNT(*) reads millions of rows."""
+class InfinitePaginator(unfold.paginator.InfinitePaginator):
+    """Never counts: previous and next, for tables where COUNT(*) reads millions of rows.
 
-    template_name = "unfold/helpers/pagination_infinite.html"
+    Named like the one it extends: unfold's templates go by the name.
+    """
 
     @cached_property
     def count(self) -> int:
@@ -54,14 +60,22 @@ class UncountedPaginator(Paginator):
 
 
 class PageList(ChangeList):
-    """A list that lets its admin look up what the rows of one page need, in one go (``attach``)."""
+    """A list that lets its admin look up what the rows of one page need, in one go (``attach``).
+
+    Without search and filters all rows are the result, which is said where unfold would show both numbers.
+    """
+
+    result_list: Any
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
+        if not (self.query or self.has_active_filters):
+            self.full_result_count = self.result_count
         attach = getattr(self.model_admin, "attach", None)
         if attach is not None:
-            self.result_list = list(self.result_list)
-            attach(request, self.result_list)
+            rows: list[Any] = list(self.result_list)
+            self.result_list = rows
+            attach(request, rows)
 
 
 class OwnedForm(forms.ModelForm):
@@ -86,7 +100,7 @@ class OwnedForm(forms.ModelForm):
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if _has_owner(self._meta.model):
             owner = cleaned.get("owner") or getattr(self.instance, "owner", None)
-            for name, value in cleaned.items():
+            for name, value in list(cleaned.items()):
                 if _has_owner(type(value)) and owner is not None and value.owner_id != owner.pk:
                     self.add_error(name, f"“{value}” belongs to {value.owner}; choose one that belongs to {owner}.")
         return cleaned
@@ -144,7 +158,8 @@ class RoleMixin:
         """Choices are rows that the person may see."""
         related = db_field.remote_field.model
         if "queryset" not in kwargs and getattr(related, "access", None) is not None:
-            kwargs["queryset"] = related._default_manager.visible_to(request.user)  # noqa: SLF001 - Django's own idiom
+            choices = related._default_manager.visible_to(request.user)  # noqa: SLF001 - Django's own idiom
+            kwargs["queryset"] = choices.defer("credentials") if related is Device else choices
         return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
 
 
@@ -152,10 +167,13 @@ class OwnedAdmin(RoleMixin, ModelAdmin):
     """Base of all our admins."""
 
     form = OwnedForm
-    formfield_overrides = {ArrayField: {"widget": UnfoldAdminTextInputWidget}}
+    formfield_overrides = {
+        ArrayField: {"widget": UnfoldAdminTextInputWidget},
+        models.URLField: {"form_class": partial(forms.URLField, assume_scheme="https")},
+    }
     list_per_page = 50
     show_full_result_count = False
-    paginator = BoundedPaginator
+    paginator: type[Paginator] = BoundedPaginator
     list_filter_submit = True
     warn_unsaved_form = True
     attach: Callable[[HttpRequest, list[Any]], None] | None = None

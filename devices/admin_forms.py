@@ -12,7 +12,7 @@ from devices.admin_base import OwnedForm
 from devices.gateways import registry
 from devices.gateways.base import CredentialField, Driver
 from devices.models import Device, DeviceState
-from devices.secrets import Secrets, SecretsUnreadable
+from devices.secrets import Secrets
 
 UNREADABLE = "The stored credentials cannot be read with the key in use: enter them again."
 
@@ -124,9 +124,7 @@ class DeviceForm(OwnedForm):
 
     def _stored(self) -> tuple[Secrets, str]:
         """What the device has, and why it cannot be read if it cannot."""
-        if self.instance.pk is None:
+        stored: Any = Device.objects.values_list("credentials", flat=True).filter(pk=self.instance.pk).first()
+        if not isinstance(stored, Secrets):
             return Secrets(), ""
-        try:
-            return Device.objects.values_list("credentials", flat=True).get(pk=self.instance.pk) or Secrets(), ""
-        except SecretsUnreadable:
-            return Secrets(), UNREADABLE
+        return stored, UNREADABLE if stored.unreadable else ""

@@ -56,7 +56,7 @@ def page(
     request: HttpRequest, *, model_admin: Any, template: str, title: str, context: Mapping[str, Any]
 ) -> TemplateResponse:
     """A page of our own inside the admin's frame."""
-    request.current_app = model_admin.admin_site.name  # type: ignore[attr-defined]
+    request.current_app = model_admin.admin_site.name
     return TemplateResponse(
         request,
         template,

@@ -75,8 +75,9 @@ def import_leads(*, console: Console, cast: Cast, source: Path) -> LeadImport:
     table.add_row("[blue]merged[/]", f"{lead_import.merged:,}", "the same person again, in the file or from before")
     for number, reason in enumerate(summary.reasons):
         head = ("[red]rejected[/]", f"{lead_import.rejected:,}") if not number else ("", "")
-        rows = ", ".join(str(row) for row in reason.example_rows[:4])
-        table.add_row(*head, f"{reason.count:,} × {reason.example} (row {rows}{' …' if reason.count > 4 else ''})")
+        rows = ", ".join(str(row) for row, _ in reason.examples)
+        more = " …" if reason.count > len(reason.examples) else ""
+        table.add_row(*head, f"{reason.count:,} × {_short(reason.examples[0][1])} [dim](row {rows}{more})[/]")
     console.print(table)
     return lead_import
 
@@ -132,6 +133,11 @@ def report(*, console: Console, counts: Counts, verdict: Verdict) -> None:
         f"   [{style}]lost {len(verdict.lost)}   duplicated {len(verdict.duplicated)}   "
         f"unaccounted {len(verdict.unaccounted)}   devices out of order {len(verdict.out_of_order)}[/]"
     )
+
+
+def _short(text: str) -> str:
+    """What is wrong, without the remedy, which the admin and the API show in full."""
+    return text.split(":", 1)[0].rstrip(".")
 
 
 def _reasons(left_out: dict[str, int]) -> str:

@@ -27,16 +27,17 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         source, devices = _source(), _devices()
-        console = Console()
+        console = Console(highlight=False, soft_wrap=True)
         code, arrived = 0, False
         try:
             with Interrupts().installed() as interrupts, full_stack(
                 interrupts=interrupts, say=console.print, env={"FLOTILLA_RETRY_MINUTES": RETRY_MINUTES}
             ) as stack:
                 code = _sail(stack, source=source, devices=devices)
-                _where(console, stack)
                 arrived = True
-                if not _once():
+                if not code:
+                    _where(console, stack)
+                if not code and not _once():
                     console.print("\nStays up until Ctrl-C.")
                     stack.wait()
         except Interrupted as interrupted:
@@ -50,7 +51,7 @@ class Command(BaseCommand):
 
 def _sail(stack: FullStack, *, source: Path, devices: int) -> int:
     manage = [sys.executable, str(CHECKOUT / "manage.py"), "voyage"]
-    return stack.call([*manage, "--leads", str(source), "--devices", str(devices)])
+    return stack.call([*manage, "--leads", str(source), "--devices", str(devices)], env={"FLOTILLA_LOG_LEVEL": "ERROR"})
 
 
 def _where(console: Console, stack: FullStack) -> None:

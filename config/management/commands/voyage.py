@@ -24,7 +24,7 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, leads: Path, devices: int, **_options: Any) -> None:
         try:
             verdict = sail(
-                console=Console(),
+                console=Console(highlight=False),
                 source=leads,
                 devices=devices,
                 judge_url=os.environ["FLOTILLA_SIMULATOR_URL"],

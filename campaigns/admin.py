@@ -1,0 +1,199 @@
+"""Campaigns and their runs in the admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+
+from campaigns import services
+from campaigns.admin_runs import RunAdmin
+from campaigns.admin_words import (
+    CAMPAIGN_COLOURS,
+    clone_question,
+    launch_many_question,
+    launch_question,
+    problems_of,
+    state_words,
+)
+from campaigns.models import Campaign, Run, Schedule
+from campaigns.tasks import trigger
+from devices.access import may_change
+from devices.admin_base import OwnedAdmin
+from devices.admin_pages import ask, back_to, change_url, confirmed, list_url, visible_or_404
+from messaging.admin_progress import bar
+from messaging.services import counts_of
+
+__all__ = ["CampaignAdmin", "RunAdmin"]
+
+CLONED = (
+    *("owner", "text", "status", "niches", "triggers", "lead_device", "routing", "pool"),
+    *("delay_min_seconds", "delay_max_seconds", "expires_after_days"),
+    *("schedule", "scheduled_at", "cron", "time_zone"),
+)
+
+
+@admin.register(Campaign)
+class CampaignAdmin(OwnedAdmin):
+    """What to send, to whom, and when."""
+
+    list_display = ("name", "state_label", "schedule", "last_run", "progress", "created_at")
+    list_filter = (("state", ChoicesDropdownFilter), ("schedule", ChoicesDropdownFilter))
+    search_fields = ("name",)
+    search_help_text = "Name of the campaign"
+    autocomplete_fields = ("lead_device", "pool")
+    readonly_fields = ("state", "launched_at")
+    actions = ("launch_campaigns",)
+    actions_detail = ("launch_campaign", "clone_campaign")
+    fieldsets = (
+        (None, {"fields": ["owner", "name", "state", "launched_at"]}),
+        ("Content", {"fields": ["text"]}),
+        (
+            "Audience",
+            {
+                "fields": ["status", "niches", "triggers", "lead_device"],
+                "description": "Leads who agreed to hear from you and have not opted out. Separate tags with commas.",
+            },
+        ),
+        (
+            "Routing and pacing",
+            {"fields": ["routing", "pool", "delay_min_seconds", "delay_max_seconds", "expires_after_days"]},
+        ),
+        ("Schedule", {"fields": ["schedule", "scheduled_at", "cron", "time_zone"]}),
+    )
+    conditional_fields = {
+        # On a page that can only be read there is nothing to choose from, and everything is shown.
+        "pool": "typeof routing === 'undefined' || routing == 'pooled'",
+        "scheduled_at": "typeof schedule === 'undefined' || schedule == 'at'",
+        "cron": "typeof schedule === 'undefined' || schedule == 'cron'",
+        "time_zone": "typeof schedule === 'undefined' || schedule != 'now'",
+    }
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Campaign]:
+        """With what the list and the page show."""
+        return super().get_queryset(request).select_related("owner")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
+        """A campaign has no state before it exists."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is not None:
+            return fieldsets
+        hidden = {"state", "launched_at"}
+        return [
+            (title, {**options, "fields": [name for name in options["fields"] if name not in hidden]})
+            for title, options in fieldsets
+        ]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A one-off that was launched is what it was: cloning makes another."""
+        gone = isinstance(obj, Campaign) and obj.launched_at is not None and obj.schedule != Schedule.CRON
+        return super().has_change_permission(request, obj) and not gone
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Only drafts: what was sent keeps its history."""
+        sent = isinstance(obj, Campaign) and obj.runs.exists()
+        return super().has_delete_permission(request, obj) and not sent
+
+    def has_launch_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Launching and cloning change no row that was locked."""
+        return may_change(request.user)
+
+    def get_actions_detail(self, request: HttpRequest, object_id: int) -> list[Any]:
+        """No launching what was launched."""
+        found = super().get_actions_detail(request, object_id)
+        if not str(object_id).isdecimal() or not Run.objects.filter(campaign_id=object_id).exists():
+            return found
+        return [action for action in found if not action.action_name.endswith("_launch_campaign")]
+
+    def attach(self, request: HttpRequest, rows: list[Campaign]) -> None:
+        """The last run of every campaign on this page, and how far its batch is: three queries."""
+        runs = (
+            Run.objects.filter(campaign__in=[campaign.pk for campaign in rows])
+            .order_by("campaign_id", "-id")
+            .distinct("campaign_id")
+            .select_related("batch")
+            .defer("batch__content", "audience", "left_out")
+        )
+        last = {run.campaign_id: run for run in runs}
+        counts = counts_of([run.batch_id for run in last.values() if run.batch_id])
+        for campaign in rows:
+            run = last.get(campaign.pk)
+            campaign.last = run  # type: ignore[attr-defined]
+            campaign.counts = counts.get(run.batch_id) if run and run.batch_id else None  # type: ignore[attr-defined]
+
+    @display(description="State", ordering="state", label=CAMPAIGN_COLOURS)
+    def state_label(self, campaign: Campaign) -> tuple[str, str]:
+        """The state, coloured."""
+        return campaign.state, campaign.get_state_display()
+
+    @display(description="Last run")
+    def last_run(self, campaign: Any) -> SafeString | str:
+        """Its state, as a link to it."""
+        run: Run | None = campaign.last
+        if run is None:
+            return "–"
+        return format_html('<a class="fl-link" href="{}">{}</a>', change_url(run), state_words(run))
+
+    @display(description="Progress")
+    def progress(self, campaign: Any) -> SafeString | str:
+        """How far the last run is."""
+        return bar(campaign.counts) if campaign.counts is not None else "–"
+
+    @action(description="Launch", icon="rocket_launch", permissions=["launch"], variant=ActionVariant.PRIMARY)
+    def launch_campaign(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show what will happen; on yes, launch and open the run."""
+        campaign = visible_or_404(self, request, object_id)
+        if not confirmed(request):
+            return ask(request, model_admin=self, obj=campaign, question=launch_question(campaign))
+        run = self._launch(request, campaign)
+        return back_to(run) if run is not None else back_to(campaign)
+
+    @admin.action(description="Launch the chosen campaigns", permissions=["launch"])
+    def launch_campaigns(self, request: HttpRequest, queryset: QuerySet[Campaign]) -> HttpResponse | None:
+        """The same for several."""
+        campaigns = list(queryset.order_by("pk")[:100])
+        if not confirmed(request):
+            question = launch_many_question(campaigns, back=list_url(Campaign))
+            return ask(request, model_admin=self, question=question)
+        for campaign in campaigns:
+            self._launch(request, campaign)
+        return None
+
+    @action(description="Clone", icon="content_copy", permissions=["launch"])
+    def clone_campaign(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """A new draft with the same content, audience and pacing: the way to run a one-off again."""
+        campaign = visible_or_404(self, request, object_id)
+        if not confirmed(request):
+            return ask(request, model_admin=self, obj=campaign, question=clone_question(campaign))
+        name = f"{campaign.name[:140]} (copy)"
+        clone = Campaign.objects.create(name=name, **{field: getattr(campaign, field) for field in CLONED})
+        self.log_addition(request, clone, f"Cloned from campaign {campaign.pk}.")
+        self.message_user(request, f"“{clone}” is a draft of its own.", messages.SUCCESS)
+        return back_to(clone)
+
+    def _launch(self, request: HttpRequest, campaign: Campaign) -> Run | None:
+        """Launch one campaign and say what came of it; the worker is called after the commit."""
+        try:
+            with transaction.atomic():
+                launched = services.launch(campaign=campaign, now=timezone.now())
+                if launched.created:
+                    self.log_change(request, campaign, "Launched.")
+                    transaction.on_commit(lambda: trigger.delay(run_id=launched.run.pk), robust=True)
+        except services.CampaignNotReady as problem:
+            for text in problems_of(problem):
+                self.message_user(request, f"“{campaign}” was not launched. {text}", messages.ERROR)
+            return None
+        if launched.created:
+            self.message_user(request, f"“{campaign}” was launched.", messages.SUCCESS)
+        else:
+            self.message_user(request, f"“{campaign}” had been launched already; this is its run.", messages.INFO)
+        return launched.run

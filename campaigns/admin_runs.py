@@ -1,0 +1,151 @@
+"""Runs of campaigns in the admin: watch, pause, resume, cancel."""
+
+# ruff: noqa: ARG002 - signatures belong to Django
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+
+from campaigns import services
+from campaigns.admin_words import RUN_COLOURS, left_out_words, state_words
+from campaigns.models import Run, RunState
+from devices.access import may_change
+from devices.admin_base import ReadOnlyAdmin
+from devices.admin_filters import VisibleSelectFilter
+from devices.admin_pages import ask, back_to, change_url, confirmed, fragment, visible_or_404
+from messaging.admin import question_about, tell
+from messaging.admin_progress import BATCH_COLOURS, bar, parts
+from messaging.models import BatchState
+from messaging.services import counts_of
+
+LIVE = (RunState.PENDING, RunState.TRIGGERED)
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnlyAdmin):
+    """Occurrences of campaigns."""
+
+    list_display = ("campaign", "state_label", "progress", "planned_at", "finished_at", "reason")
+    list_display_links = ("campaign",)
+    list_filter = (("state", ChoicesDropdownFilter), ("campaign", VisibleSelectFilter))
+    search_fields = ("campaign__name",)
+    search_help_text = "Name of the campaign"
+    actions_detail = ("pause_run", "resume_run", "cancel_run")
+    change_form_outer_before_template = "admin/campaigns/run_progress.html"
+    fieldsets = (
+        (None, {"fields": ["campaign", "batch"]}),
+        ("Times", {"fields": ["planned_at", "triggered_at", "finished_at", "occurrence"]}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
+        """With the names that the list and the page show."""
+        return super().get_queryset(request).select_related("campaign", "batch").defer("batch__content")
+
+    def get_actions_detail(self, request: HttpRequest, object_id: int) -> list[Any]:
+        """The buttons stand in the moving part instead, where they follow the run's state."""
+        return []
+
+    def attach(self, request: HttpRequest, rows: list[Run]) -> None:
+        """Counts of the runs on this page: two queries."""
+        counts = counts_of([run.batch_id for run in rows if run.batch_id])
+        for run in rows:
+            run.counts = counts.get(run.batch_id) if run.batch_id else None  # type: ignore[attr-defined]
+
+    def get_urls(self) -> list[URLPattern]:
+        """The moving part of a run's page."""
+        view = self.admin_site.admin_view(self.progress_view)
+        return [path("<int:object_id>/progress/", view, name="campaigns_run_progress"), *super().get_urls()]
+
+    def has_operate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody edits a run; those who may change things may pause, resume and cancel it."""
+        return may_change(request.user)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """The row, below how far it is."""
+        run = visible_or_404(self, request, object_id)
+        context = {**_state_of(run, request), "poll_url": reverse("admin:campaigns_run_progress", args=[run.pk])}
+        return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    def progress_view(self, request: HttpRequest, object_id: int) -> JsonResponse:
+        """The moving part of that page."""
+        context = _state_of(visible_or_404(self, request, str(object_id)), request)
+        return fragment(template="admin/campaigns/run_state.html", context=context, done=context["done"])
+
+    @display(description="State", ordering="state", label=RUN_COLOURS)
+    def state_label(self, run: Run) -> tuple[str, str]:
+        """The state, coloured."""
+        return run.state, state_words(run)
+
+    @display(description="Progress")
+    def progress(self, run: Any) -> SafeString | str:
+        """How far it is."""
+        return bar(run.counts) if run.counts is not None else "–"
+
+    @action(description="Pause", icon="pause", permissions=["operate"])
+    def pause_run(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """No message of this run is claimed any more."""
+        return self._operate(request, object_id, "pause")
+
+    @action(description="Resume", icon="play_arrow", permissions=["operate"])
+    def resume_run(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Go on with what is left."""
+        return self._operate(request, object_id, "resume")
+
+    @action(description="Cancel", icon="cancel", permissions=["operate"], variant=ActionVariant.DANGER)
+    def cancel_run(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """End it and cancel what has not been sent."""
+        return self._operate(request, object_id, "cancel")
+
+    def _operate(self, request: HttpRequest, object_id: str, what: str) -> HttpResponse:
+        """Ask, then do."""
+        run = visible_or_404(self, request, object_id)
+        if not confirmed(request):
+            question = question_about(what, name=str(run.campaign), counts=services.progress(run), back=change_url(run))
+            return ask(request, model_admin=self, obj=run, question=question)
+        match what:
+            case "pause":
+                changed = services.pause(run)
+            case "resume":
+                changed = services.resume(run)
+            case _:
+                changed = services.cancel(run, now=timezone.now())
+        tell(self, request, run, what=what, changed=changed)
+        return back_to(run)
+
+
+def _state_of(run: Run, request: HttpRequest) -> dict[str, Any]:
+    """What the moving part shows."""
+    counts = services.progress(run)
+    live = run.state in LIVE
+    operable = live and may_change(request.user)
+    paused = live and run.batch is not None and run.batch.state == BatchState.PAUSED
+    return {
+        "run": run,
+        "counts": counts,
+        "parts": parts(counts),
+        "bar": bar(counts),
+        "words": state_words(run),
+        "colour": BATCH_COLOURS[BatchState.PAUSED] if paused else RUN_COLOURS[RunState(run.state)],
+        "left_out": left_out_words(run.left_out),
+        "filling": run.batch is not None and run.batch.filled_at is None and live,
+        "can_pause": operable and run.batch is not None and not paused,
+        "can_resume": operable and paused,
+        "can_cancel": operable,
+        "pause_url": reverse("admin:campaigns_run_pause_run", args=[run.pk]),
+        "resume_url": reverse("admin:campaigns_run_resume_run", args=[run.pk]),
+        "cancel_url": reverse("admin:campaigns_run_cancel_run", args=[run.pk]),
+        "messages_url": f"{reverse('admin:messaging_message_changelist')}?batch__id__exact={run.batch_id}",
+        "done": not live,
+    }

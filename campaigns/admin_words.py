@@ -1,0 +1,134 @@
+"""How campaigns, runs and their questions are worded in the admin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from campaigns import services
+from campaigns.models import Campaign, CampaignState, Routing, Run, RunState
+from devices.admin_pages import Question, change_url
+from messaging.models import BatchState
+
+CAMPAIGN_COLOURS = {
+    CampaignState.DRAFT: "default",
+    CampaignState.SCHEDULED: "success",
+    CampaignState.PAUSED: "warning",
+    CampaignState.CANCELLED: "danger",
+}
+RUN_COLOURS = {
+    RunState.PENDING: "info",
+    RunState.TRIGGERED: "info",
+    RunState.FINISHED: "success",
+    RunState.FAILED: "danger",
+    RunState.MISSED: "warning",
+}
+LEFT_OUT_WORDS = {
+    "opted_out": "opted out",
+    "no_consent": "without recorded consent",
+    "no_device": "without a device of their own",
+}
+
+
+def state_words(run: Run) -> str:
+    """A run's state for people: a paused batch is what they see of a triggered run."""
+    if run.state == RunState.TRIGGERED and run.batch is not None and run.batch.state == BatchState.PAUSED:
+        return "Paused"
+    names = {RunState.PENDING: "Starting", RunState.TRIGGERED: "Sending"}
+    return names.get(RunState(run.state), str(run.get_state_display()))
+
+
+def left_out_words(left_out: Mapping[str, int]) -> str:
+    """Left-out leads by reason, in words."""
+    return ", ".join(f"{number:,} {LEFT_OUT_WORDS.get(reason, reason)}" for reason, number in left_out.items())
+
+
+def problems_of(error: services.CampaignNotReady) -> list[str]:
+    """What stands in the way, sentence by sentence, with the field's name where there is one."""
+    return [
+        f"{problem.field.replace('_', ' ').capitalize()}: {problem.text}"
+        if problem.field and problem.field != "__all__"
+        else problem.text
+        for problem in error.problems
+    ]
+
+
+def launch_question(campaign: Campaign) -> Question:
+    """What a launch will do: whom it reaches, through how many devices, how fast."""
+    back = change_url(campaign)
+    problems = services.check(campaign=campaign)
+    if problems:
+        return Question(
+            title=f"“{campaign}” cannot be launched yet",
+            text="This has to be mended first.",
+            button="",
+            back=back,
+            warnings=tuple(problems_of(services.CampaignNotReady(problems))),
+        )
+    run = campaign.runs.order_by("-id").first()
+    if run is not None:
+        return Question(
+            title=f"“{campaign}” was launched already",
+            text="It runs once. Clone it to send it again.",
+            button="Open its run",
+            back=back,
+        )
+    seen = services.preview(campaign)
+    warnings = []
+    if not seen.eligible:
+        warnings.append("Nobody would be written to: the run will finish at once.")
+    elif not seen.devices:
+        warnings.append("No device that would send this is connected: the run will fail at once.")
+    routing = f"turn by turn over {campaign.pool}" if campaign.routing == Routing.POOLED else "each lead's own device"
+    return Question(
+        title=f"Launch “{campaign}”?",
+        text="Messages are made at once and sent in the rhythm of the devices. However often you click, it runs once.",
+        button=f"Launch to {seen.eligible:,} {'lead' if seen.eligible == 1 else 'leads'}",
+        back=back,
+        facts=(
+            ("Will be written to", f"{seen.eligible:,} of {seen.total:,} leads that match"),
+            ("Left out", left_out_words(seen.left_out) or "Nobody"),
+            ("Sent by", f"{routing}, {seen.devices:,} connected"),
+            ("Pause between two messages of a device", rhythm_words(campaign)),
+            ("Not sent after", f"{campaign.expires_after_days} days"),
+            ("Text", campaign.text),
+        ),
+        warnings=tuple(warnings),
+    )
+
+
+def launch_many_question(campaigns: Sequence[Campaign], *, back: str) -> Question:
+    """The same for several at once: one line each."""
+    facts = []
+    for campaign in campaigns:
+        problems = services.check(campaign=campaign)
+        if problems:
+            facts.append((str(campaign), " ".join(problems_of(services.CampaignNotReady(problems)))))
+        elif campaign.runs.exists():
+            facts.append((str(campaign), "Launched already; nothing happens."))
+        else:
+            seen = services.preview(campaign)
+            facts.append((str(campaign), f"{seen.eligible:,} leads through {seen.devices:,} connected devices"))
+    return Question(
+        title=f"Launch {len(campaigns):,} campaigns?",
+        text="Each runs once. Those that cannot be launched are left alone, and the reason is shown.",
+        button="Launch",
+        back=back,
+        facts=tuple(facts),
+        hidden=(("action", "launch_campaigns"), *(("_selected_action", str(campaign.pk)) for campaign in campaigns)),
+    )
+
+
+def clone_question(campaign: Campaign) -> Question:
+    """A copy, and what it is."""
+    return Question(
+        title=f"Clone “{campaign}”?",
+        text="Makes a new draft with the same content, audience, routing and schedule. Nothing is sent.",
+        button="Clone",
+        back=change_url(campaign),
+    )
+
+
+def rhythm_words(campaign: Campaign) -> str:
+    """The campaign's own rhythm; a device's may be slower."""
+    low, high = campaign.delay_min_seconds, campaign.delay_max_seconds
+    return f"{low:g} s" if low == high else f"{low:g} to {high:g} s"

@@ -1,0 +1,264 @@
+"""Users, roles, API tokens and the home page's own address in the admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, User
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
+from knox.models import AuthToken
+from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import RelatedDropdownFilter
+from unfold.decorators import display
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminSelectWidget
+
+from config.dashboard import overview
+from devices.access import Role, role_of
+from devices.admin_base import RoleMixin
+from devices.admin_pages import Question, ask, confirmed, fragment, list_url, page
+
+ROLE_WORDS = {
+    Role.ADMIN: "Sees and changes everything, and manages users.",
+    Role.STAFF: "Sees and changes what they own.",
+    Role.TEAM: "Looks at devices shared with them and at what hangs on those.",
+    Role.OPS: "Looks after workers and queues; sees no leads and no messages.",
+}
+
+admin.site.unregister(User)
+admin.site.unregister(Group)
+admin.site.unregister(AuthToken)
+
+
+@admin.register(User)
+class UserAdmin(RoleMixin, DjangoUserAdmin, ModelAdmin):
+    """People who log in. Their role is a group; Django's own permissions play no part."""
+
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+    list_display = ("username", "email", "roles", "is_active", "last_login")
+    list_filter = (("groups", RelatedDropdownFilter), "is_active")
+    filter_horizontal = ()
+    search_help_text = "Name or e-mail address"
+    fieldsets = (
+        (None, {"fields": ("username", "password")}),
+        ("Person", {"fields": ("first_name", "last_name", "email")}),
+        ("Access", {"fields": ("is_active", "is_staff", "groups", "is_superuser")}),
+        ("Times", {"fields": ("last_login", "date_joined")}),
+    )
+    add_fieldsets = ((None, {"fields": ("username", "password1", "password2", "groups", "is_staff")}),)
+    readonly_fields = ("last_login", "date_joined")
+
+    class Media:
+        css = {"all": ["flotilla/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        """With their roles."""
+        return super().get_queryset(request).prefetch_related("groups")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Only a superuser makes superusers."""
+        if request.user.is_superuser:
+            return super().get_fieldsets(request, obj)
+        return [
+            (title, {**options, "fields": [name for name in options["fields"] if name != "is_superuser"]})
+            for title, options in super().get_fieldsets(request, obj)
+        ]
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """People who are added here should be able to log in here."""
+        return {"is_staff": True, **super().get_changeform_initial_data(request)}
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Roles as boxes to tick."""
+        if db_field.name == "groups":
+            roles = Group.objects.filter(name__in=list(Role)).order_by("name")
+            return forms.ModelMultipleChoiceField(
+                roles,
+                required=False,
+                label="Roles",
+                help_text="With several, the most powerful counts. Without any, a person sees nothing.",
+                widget=forms.CheckboxSelectMultiple(attrs={"class": "fl-choices"}),
+            )
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody but a superuser changes a superuser: a new password would be a way to become one."""
+        if isinstance(obj, User) and obj.is_superuser and not request.user.is_superuser:
+            return False
+        return super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Users stay, since their rows and the history of who did what need them; they can be made inactive."""
+        return False
+
+    @display(description="Roles", label=True)
+    def roles(self, user: User) -> list[str] | str:
+        """The groups that mean something here."""
+        names = [group.name for group in user.groups.all() if group.name in set(Role)]
+        return [*(["superuser"] if user.is_superuser else []), *names] or "none"
+
+
+@admin.register(Group)
+class GroupAdmin(RoleMixin, ModelAdmin):
+    """The four roles, to read: what each may do is in the code, who has it is on the user's page."""
+
+    read_only = True
+    list_display = ("name", "may", "members")
+    list_display_links = None
+    search_fields = ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
+        """The four, with how many people have them."""
+        return super().get_queryset(request).filter(name__in=list(Role)).annotate(member_count=Count("user"))
+
+    @display(description="May do")
+    def may(self, group: Group) -> str:
+        """In a sentence."""
+        return ROLE_WORDS[Role(group.name)]
+
+    @display(description="People")
+    def members(self, group: Any) -> int:
+        """How many have it."""
+        return int(group.member_count)
+
+
+class TokenForm(forms.ModelForm):
+    """Whose token; its life is the installation's setting."""
+
+    class Meta:
+        model = AuthToken
+        fields = ["user"]
+        widgets = {"user": UnfoldAdminSelectWidget}
+
+
+@admin.register(AuthToken)
+class TokenAdmin(ModelAdmin):
+    """Tokens for the API: stored as hashes, shown once."""
+
+    list_display = ("token_key", "user", "created", "expiry", "state_label")
+    list_display_links = None
+    list_select_related = ("user",)
+    search_fields = ("user__username", "token_key")
+    search_help_text = "Name of the user, or how the token begins"
+    ordering = ("-created",)
+    actions = ("revoke_tokens",)
+    show_full_result_count = False
+
+    class Media:
+        css = {"all": ["flotilla/admin.css"]}
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Everybody with a role may use the API, within that role."""
+        return role_of(request.user) is not None
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The same."""
+        return role_of(request.user) is not None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """The same."""
+        return role_of(request.user) is not None
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """There is nothing to change about a token."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Revoking is an action of the list."""
+        return False
+
+    def has_revoke_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whoever sees a token may revoke it."""
+        return role_of(request.user) is not None
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AuthToken]:
+        """One's own; admins see all."""
+        tokens = super().get_queryset(request)
+        return tokens if role_of(request.user) is Role.ADMIN else tokens.filter(user=request.user)
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Make a token and show it, in the answer itself: it is stored nowhere, not even in a message for later."""
+        if not self.has_add_permission(request):
+            return self._no_role()
+        form = TokenForm(request.POST or None, initial={"user": request.user.pk})
+        people = User.objects.filter(is_active=True).order_by("username")
+        if not request.user.is_superuser:
+            # A superuser's token would make its bearer one.
+            people = people.filter(is_superuser=False) | people.filter(username=request.user.get_username())
+        if role_of(request.user) is not Role.ADMIN:
+            people = people.filter(username=request.user.get_username())
+        form.fields["user"].queryset = people  # type: ignore[attr-defined]
+        token = ""
+        if form.is_valid():
+            row, token = AuthToken.objects.create(user=form.cleaned_data["user"])
+            self.log_addition(request, row, "API token made.")
+        return page(
+            request,
+            model_admin=self,
+            template="admin/token.html",
+            title="New API token",
+            context={"form": form, "token": token, "back": list_url(AuthToken)},
+        )
+
+    @admin.action(description="Revoke the chosen tokens", permissions=["revoke"])
+    def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[AuthToken]) -> HttpResponse | None:
+        """They stop working at once."""
+        if not confirmed(request):
+            chosen = list(queryset.values_list("digest", "token_key", "user__username"))
+            question = Question(
+                title=f"Revoke {len(chosen):,} API tokens?",
+                text="Programs that use them are refused from now on.",
+                button="Revoke",
+                back=list_url(AuthToken),
+                facts=tuple((f"{key}…", name) for _digest, key, name in chosen),
+                hidden=(("action", "revoke_tokens"), *(("_selected_action", digest) for digest, _key, _name in chosen)),
+                danger=True,
+            )
+            return ask(request, model_admin=self, question=question)
+        number, _kinds = queryset.delete()
+        self.message_user(request, f"{number:,} tokens revoked.", messages.SUCCESS)
+        return None
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Ours only."""
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
+
+    @display(description="State", label={"valid": "success", "expired": "danger"})
+    def state_label(self, token: AuthToken) -> tuple[str, str]:
+        """Whether it still opens anything."""
+        expired = token.expiry is not None and token.expiry < timezone.now()
+        return ("expired", "Expired") if expired else ("valid", "Valid")
+
+    def _no_role(self) -> HttpResponse:
+        return HttpResponse("Your user has no role.", status=403, content_type="text/plain")
+
+
+def dashboard_view(request: HttpRequest) -> JsonResponse:
+    """The home page's cards, fetched again every ten seconds."""
+    cards = overview(user=request.user, now=timezone.now())
+    return fragment(template="admin/dashboard_cards.html", context={"cards": cards})
+
+
+def _urls() -> list[URLPattern]:
+    return [path("overview/", admin.site.admin_view(dashboard_view), name="overview")]
+
+
+def _context(context: dict[str, Any], request: HttpRequest) -> dict[str, Any]:
+    """The home page's figures: worked out when a template reads them, which only that page's does."""
+    return {**context, "cards": SimpleLazyObject(lambda: overview(user=request.user, now=timezone.now()))}
+
+
+# unfold's site asks itself for further addresses and context.
+admin.site.extra_urls = _urls  # type: ignore[attr-defined]
+admin.site.extra_context = _context  # type: ignore[attr-defined]

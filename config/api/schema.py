@@ -1,0 +1,104 @@
+"""The description of the API (OpenAPI), with what every operation shares: errors and the Idempotency-Key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.generators import SchemaGenerator
+
+from config.api.idempotency import EXEMPT, HEADER, REPLAY_HEADER
+from config.api.problems import CODES, MEDIA_TYPE
+
+_METHODS = {"get", "post", "put", "patch", "delete"}
+
+_KEY_PARAMETER = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x21-\x7e]+$"},
+    "description": (
+        "Any value of your own, as a UUID, that makes this request safe to repeat: for 24 hours a request with the same "
+        f"key gets the first one's answer (with `{REPLAY_HEADER}: true`) and changes nothing again. Only success is kept: "
+        "after an error nothing has happened and the key is free. The same key with another request is a 422."
+    ),
+}
+_REPLAY = {"schema": {"type": "string", "enum": ["true"]}, "description": f"Sent when a {HEADER} was seen before."}
+
+
+class Generator(SchemaGenerator):
+    """Adds to every operation what no view has to say for itself."""
+
+    def get_schema(self, request: Any = None, public: bool = False) -> dict[str, Any]:
+        """The whole document."""
+        document: dict[str, Any] = super().get_schema(request=request, public=public)
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {})["Problem"] = _problem_schema()
+        components["responses"] = {"Problem": _problem_response()}
+        for path, operations in document.get("paths", {}).items():
+            for method, operation in operations.items():
+                if method in _METHODS:
+                    _complete(operation, path=path, method=method)
+        return document
+
+
+def _complete(operation: dict[str, Any], *, path: str, method: str) -> None:
+    """Errors for every operation; the key for POSTs that keep answers."""
+    responses = operation.setdefault("responses", {})
+    for status in _error_statuses(operation, path=path, method=method):
+        responses.setdefault(status, {"$ref": "#/components/responses/Problem"})
+    if method == "post" and not path.startswith(EXEMPT):
+        operation.setdefault("parameters", []).append(_KEY_PARAMETER)
+        for status, response in responses.items():
+            if status.startswith("2"):
+                response.setdefault("headers", {})[REPLAY_HEADER] = _REPLAY
+
+
+def _error_statuses(operation: dict[str, Any], *, path: str, method: str) -> list[str]:
+    """What a caller should be ready for here; ``default`` stands for whatever else there may be."""
+    found = {"401", "403", "429", "default"}
+    if "requestBody" in operation or operation.get("parameters"):
+        found.add("400")
+    if "{" in path:
+        found.add("404")
+    if method != "get":
+        found |= {"409", "422"}
+    return sorted(found)
+
+
+def _problem_schema() -> dict[str, Any]:
+    codes = "\n".join(f"| `{code}` | {status} | {title} |" for code, (status, title) in CODES.items())
+    error = {
+        "type": "object",
+        "required": ["field", "code", "message"],
+        "properties": {
+            "field": {
+                "type": "string",
+                "description": "Path of the field, as `name` or `steps.0.text`; empty for the whole.",
+            },
+            "code": {"type": "string", "description": "Stable, for programs."},
+            "message": {"type": "string", "description": "For people: what is wrong and what to do."},
+        },
+    }
+    return {
+        "type": "object",
+        "description": (
+            "What went wrong (RFC 9457). `code` is stable; texts may change. Refusals by the domain (422) bring codes of "
+            f"their own, as `opted_out` or `no_device`.\n\n| code | status | meaning |\n|---|---|---|\n{codes}"
+        ),
+        "required": ["type", "title", "status", "code", "detail", "errors"],
+        "properties": {
+            "type": {"type": "string", "format": "uri", "description": "As `urn:flotilla:problem:invalid`."},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "code": {"type": "string", "examples": list(CODES)},
+            "detail": {"type": "string"},
+            "errors": {"type": "array", "items": error},
+        },
+    }
+
+
+def _problem_response() -> dict[str, Any]:
+    return {
+        "description": "A problem.",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }

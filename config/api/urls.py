@@ -1,0 +1,37 @@
+"""Addresses of the API."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.urls import include, path
+from django.views.decorators.csrf import ensure_csrf_cookie
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from rest_framework.routers import SimpleRouter
+
+from campaigns.api import CampaignViewSet, RunViewSet
+from config.api.schema import Generator
+from config.api.tokens import LogoutView, TokenView
+from devices.api import DeviceViewSet, PoolViewSet
+from leads.api import LeadImportViewSet, LeadViewSet
+from messaging.api import MessageViewSet
+
+router = SimpleRouter(trailing_slash=False)
+router.register("devices", DeviceViewSet)
+router.register("pools", PoolViewSet)
+router.register("leads/imports", LeadImportViewSet, basename="lead-import")
+router.register("leads", LeadViewSet)
+router.register("campaigns", CampaignViewSet)
+router.register("runs", RunViewSet)
+router.register("messages", MessageViewSet)
+
+v1 = [
+    path("auth/token", TokenView.as_view(), name="token"),
+    path("auth/logout", LogoutView.as_view(), name="logout"),
+    path("schema", SpectacularAPIView.as_view(generator_class=Generator), name="schema"),
+    *router.urls,
+]
+
+# its try-out buttons act in the reader's session, which needs the CSRF cookie
+docs = ensure_csrf_cookie(login_required(SpectacularSwaggerSplitView.as_view(url_name="schema")))
+
+urlpatterns = [path("v1/", include(v1)), path("docs", docs, name="docs")]

@@ -1,0 +1,161 @@
+"""What runs on top of the servers in ``up`` and in the demo, and how to tell that it is ready."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.stack.errors import StackError
+from config.stack.ports import LOOPBACK, answers, pick
+from config.stack.supervisor import Program
+
+FLOWER_USER = "admin"
+DEVICE_THREADS = 32
+CONTROL_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where web, Flower and the simulator listen, on the loopback address."""
+
+    web: int
+    flower: int
+    simulator: int
+
+    def urls(self) -> dict[str, str]:
+        return {
+            "web": f"http://{LOOPBACK}:{self.web}",
+            "flower": f"http://{LOOPBACK}:{self.flower}",
+            "simulator": f"http://{LOOPBACK}:{self.simulator}",
+        }
+
+
+PREFERRED = Ports(web=8000, flower=5555, simulator=8900)
+
+
+def asked_port(name: str) -> int | None:
+    """The port in an environment variable; None when it is not set."""
+    value = os.environ.get(name, "")
+    if not value:
+        return None
+    if not (value.isascii() and value.isdigit()):
+        raise StackError(f"{name} must be a port, not “{value}”.")
+    return int(value)
+
+
+def choose_ports(
+    *, say: Callable[[str], None], web: int | None = None, flower: int | None = None, simulator: int | None = None
+) -> Ports:
+    """Ports asked for, by argument or by FLOTILLA_PORT, FLOTILLA_FLOWER_PORT, FLOTILLA_SIMULATOR_PORT, else free ones.
+
+    ``say`` hears of each preferred port that was taken. Raises :class:`StackError` when one asked for is in use.
+    """
+    chosen: dict[str, int] = {}
+    wanted = (
+        ("web", web or asked_port("FLOTILLA_PORT"), PREFERRED.web),
+        ("flower", flower or asked_port("FLOTILLA_FLOWER_PORT"), PREFERRED.flower),
+        ("simulator", simulator or asked_port("FLOTILLA_SIMULATOR_PORT"), PREFERRED.simulator),
+    )
+    # Those asked for come first, so that a free choice never takes one of them away.
+    for name, asked, preferred in sorted(wanted, key=lambda item: item[1] is None):
+        port = pick(name=name, preferred=preferred, asked=asked, taken=frozenset(chosen.values()))
+        if asked is None and port != preferred:
+            say(f"Port {preferred} is in use, so {name} is on {port}.")
+        chosen[name] = port
+    return Ports(**chosen)
+
+
+def device_bells(*, shards: int) -> tuple[str, ...]:
+    """The queue names that device workers wait on: one per kind of device and shard."""
+    return tuple(f"devices.{kind}.{shard}" for kind in ("http", "session") for shard in range(shards))
+
+
+def _worker_is_ready(log: str) -> bool:
+    """Celery says so once it consumes."""
+    return " ready." in log
+
+
+def _simulator_is_ready(log: str) -> bool:
+    """It prints one JSON line with its port."""
+    for line in log.splitlines():
+        try:
+            told = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(told, dict) and "port" in told:
+            return True
+    return False
+
+
+def _listens(port: int) -> Callable[[str], bool]:
+    return lambda _log: answers(port)
+
+
+def programs(*, root: Path, ports: Ports, environment: Mapping[str, str], bells: Sequence[str]) -> list[Program]:
+    """The programs in the order they start; ``environment`` holds addresses and secrets for them."""
+    python = sys.executable
+    urls = ports.urls()
+    common = {
+        **environment,
+        "PYTHONUNBUFFERED": "1",
+        "FLOTILLA_URL": environment.get("FLOTILLA_URL") or urls["web"],
+        "FLOTILLA_SIMULATOR_URL": urls["simulator"],
+        "FLOTILLA_GATEWAY_URLS": environment.get("FLOTILLA_GATEWAY_URLS") or f"simulator={urls['simulator']}",
+    }
+    private = {"DATABASE_URL", "REDIS_URL", "FLOTILLA_SECRET_KEY", "FLOTILLA_FIELD_KEYS"}
+    stranger = {name: value for name, value in common.items() if name not in private}
+    celery = (python, "-m", "celery", "-A", "config")
+    worker = (*celery, "worker", "--pool", "threads", "--without-gossip", "--without-mingle", "--loglevel", "INFO")
+    return [
+        Program(
+            name="simulator",
+            argv=(
+                *(python, "-m", "messaging.simulator", "--host", LOOPBACK, "--port", str(ports.simulator)),
+                *("--ledger", str(root / "simulator.jsonl")),
+            ),
+            env=stranger,
+            ready=_simulator_is_ready,
+            url=urls["simulator"],
+        ),
+        Program(
+            name="worker-control",
+            argv=(*worker, "-c", str(CONTROL_THREADS), "-Q", "control", "-n", "control@%h"),
+            env=common,
+            ready=_worker_is_ready,
+            stop_seconds=30.0,
+        ),
+        Program(
+            name="worker-devices",
+            argv=(*worker, "-c", str(DEVICE_THREADS), "-Q", ",".join(bells), "-n", "devices@%h"),
+            env=common,
+            ready=_worker_is_ready,
+            stop_seconds=30.0,
+        ),
+        Program(
+            name="flower",
+            argv=(*celery, "flower", f"--address={LOOPBACK}", f"--port={ports.flower}", "--persistent=False"),
+            env={**common, "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{environment['FLOTILLA_FLOWER_PASSWORD']}"},
+            ready=_listens(ports.flower),
+            url=urls["flower"],
+        ),
+        Program(
+            name="web",
+            argv=(
+                *(python, "-m", "gunicorn", "config.wsgi:application", "--bind", f"{LOOPBACK}:{ports.web}"),
+                *("--worker-class", "gthread", "--workers", "2", "--threads", "8"),
+                *("--graceful-timeout", "10", "--no-control-socket"),
+            ),
+            env=common,
+            ready=_listens(ports.web),
+            url=urls["web"],
+        ),
+        Program(
+            name="beat",
+            argv=(*celery, "beat", "-s", str(root / "beat-schedule"), "--pidfile=", "--loglevel", "INFO"),
+            env=common,
+        ),
+    ]

@@ -1,0 +1,71 @@
+/* Parts of a page that keep themselves up to date.
+ *
+ * <div data-poll="/address/" data-poll-seconds="2"> … </div> is filled again and again with the "html" of the JSON at
+ * that address, until the JSON says "done". Hidden tabs do not ask. When asking fails, the next time is later, and a
+ * [data-poll-note] beside it says so.
+ */
+"use strict";
+
+(function () {
+  const LONGEST_SECONDS = 60;
+
+  function watch(part) {
+    const seconds = Number(part.dataset.pollSeconds) || 10;
+    const note = document.querySelector('[data-poll-note="' + part.id + '"]');
+    let failures = 0;
+
+    function say(text) {
+      if (!note) return;
+      note.textContent = text;
+      note.hidden = !text;
+    }
+
+    function show(html) {
+      if (part.dataset.pollLast === html) return;
+      const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
+      part.innerHTML = html;
+      part.dataset.pollLast = html;
+      const again = focused && document.getElementById(focused);
+      if (again) again.focus();
+    }
+
+    function later() {
+      const wait = Math.min(seconds * Math.pow(2, failures), Math.max(seconds, LONGEST_SECONDS));
+      window.setTimeout(ask, wait * 1000);
+    }
+
+    async function ask() {
+      if (document.hidden) {
+        document.addEventListener("visibilitychange", ask, { once: true });
+        return;
+      }
+      try {
+        const answer = await fetch(part.dataset.poll, {
+          credentials: "same-origin",
+          headers: { Accept: "application/json" },
+        });
+        const kind = answer.headers.get("Content-Type") || "";
+        if (answer.redirected || answer.status === 401 || answer.status === 403) {
+          say("You are signed out. Reload the page to sign in again.");
+          return;
+        }
+        if (!answer.ok || !kind.startsWith("application/json")) throw new Error("HTTP " + answer.status);
+        const news = await answer.json();
+        failures = 0;
+        say("");
+        show(news.html);
+        if (news.done) return;
+      } catch (problem) {
+        failures += 1;
+        say("The server does not answer; trying again.");
+      }
+      later();
+    }
+
+    later();
+  }
+
+  document.addEventListener("DOMContentLoaded", function () {
+    document.querySelectorAll("[data-poll]").forEach(watch);
+  });
+})();

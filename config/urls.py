@@ -1,0 +1,28 @@
+"""All addresses. Static files are served by WhiteNoise before any of these."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import include, path
+from django.views.decorators.cache import never_cache
+from django.views.generic import RedirectView
+
+
+@never_cache
+def healthz(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - a view's signature
+    """Liveness: this process answers. Says nothing of the database, so that its outage restarts nobody."""
+    return JsonResponse({"status": "ok"})
+
+
+urlpatterns = [
+    path("", RedirectView.as_view(url="/admin/", permanent=False)),
+    path("healthz", healthz, name="healthz"),
+    path("api/", include("config.api.urls")),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "config.api.problems.bad_request"
+handler403 = "config.api.problems.permission_denied"
+handler404 = "config.api.problems.not_found"
+handler500 = "config.api.problems.server_error"

@@ -1,0 +1,145 @@
+"""Devices and pools over REST."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
+from rest_framework import mixins, serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from devices import services
+from devices.api_base import Conflict, OwnedSerializer, OwnedViewSet
+from devices.gateways import registry
+from devices.models import Device, DeviceState, Pool, gateway_choices
+
+
+class PoolSerializer(OwnedSerializer):
+    """A pool; its devices name it."""
+
+    class Meta:
+        model = Pool
+        fields = ["id", "owner", "name", "created_at"]
+        read_only_fields = ["owner", "created_at"]
+
+
+@extend_schema_field(serializers.ChoiceField(choices=DeviceState.choices), component_name="DeviceState")
+class DeviceStateField(serializers.ChoiceField):
+    """The state as one named set in the description of the API."""
+
+
+class DeviceSerializer(OwnedSerializer):
+    """A device. Credentials go in and never come out."""
+
+    credentials = serializers.DictField(
+        child=serializers.CharField(allow_blank=True, trim_whitespace=True, max_length=10_000),
+        write_only=True,
+        required=False,
+        help_text="Values by name; which names depends on the gateway. Names left out keep their value, an empty "
+        "value removes one. Stored encrypted, never returned.",
+    )
+    state = DeviceStateField(choices=DeviceState.choices, read_only=True)
+
+    class Meta:
+        model = Device
+        fields = [
+            "id", "owner", "name", "phone", "gateway", "base_url", "credentials", "options", "pool", "state",
+            "state_reason", "lanes", "delay_min_seconds", "delay_max_seconds", "cap_per_hour", "cap_per_day",
+            "held_until", "hold_reason", "last_sent_at", "queue", "created_at",
+        ]  # fmt: skip
+        read_only_fields = ["owner", "state_reason", "held_until", "hold_reason", "last_sent_at", "created_at"]
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Merge new credentials into the stored ones before the model looks at the whole."""
+        kind = attrs.get("gateway") or getattr(self.instance, "gateway", "")
+        if "credentials" in attrs:
+            attrs["credentials"] = self._merged(kind, attrs["credentials"])
+        return super().validate(attrs)
+
+    def validate_options(self, value: Any) -> Any:
+        """Options are a mapping."""
+        if not isinstance(value, dict):
+            raise serializers.ValidationError("Give an object, as {}.", "not_an_object")
+        return value
+
+    def update(self, instance: Device, validated_data: dict[str, Any]) -> Device:
+        """Store, and wake the device: it may have more lanes now."""
+        device: Device = super().update(instance, validated_data)
+        if "lanes" in validated_data or "delay_max_seconds" in validated_data:
+            services.wake(devices=Device.objects.filter(pk=device.pk))
+        return device
+
+    def _merged(self, kind: str, given: dict[str, str]) -> dict[str, str]:
+        known = (
+            {field.name for field in registry.driver_for(kind).credential_fields} if kind in registry.kinds() else set()
+        )
+        unknown = sorted(set(given) - known)
+        if unknown:
+            raise serializers.ValidationError(
+                {"credentials": f"This gateway knows no {', '.join(unknown)}; it takes: {', '.join(sorted(known))}."},
+                "unknown_name",
+            )
+        stored = dict(self.instance.credentials) if self.instance is not None else {}
+        return {name: value for name, value in {**stored, **given}.items() if value}
+
+
+class DeviceFilter(django_filters.FilterSet):
+    """Which devices to list."""
+
+    state = django_filters.ChoiceFilter(choices=DeviceState.choices)
+    gateway = django_filters.ChoiceFilter(choices=gateway_choices)
+    pool = django_filters.NumberFilter(field_name="pool_id")
+    name = django_filters.CharFilter(lookup_expr="icontains", label="Part of the name, in any case.")
+
+    class Meta:
+        model = Device
+        fields: list[str] = []
+
+
+class PoolViewSet(
+    OwnedViewSet, mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin,
+    mixins.RetrieveModelMixin, mixins.ListModelMixin,
+):  # fmt: skip
+    """Devices that may stand in for one another."""
+
+    queryset = Pool.objects.all()
+    serializer_class = PoolSerializer
+
+
+@extend_schema_view(
+    pause=extend_schema(request=None, responses=DeviceSerializer),
+    resume=extend_schema(request=None, responses=DeviceSerializer),
+)
+class DeviceViewSet(
+    OwnedViewSet, mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin,
+    mixins.RetrieveModelMixin, mixins.ListModelMixin,
+):  # fmt: skip
+    """Senders. Reading one never touches its credentials."""
+
+    queryset = Device.objects.defer("credentials")
+    serializer_class = DeviceSerializer
+    filterset_class = DeviceFilter
+
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """Send nothing more through this device until it is resumed. Messages wait."""
+        return self._moved(services.pause, DeviceState.PAUSED)
+
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """Go on sending, after a pause or once what needed attention is mended."""
+        return self._moved(services.resume, DeviceState.ACTIVE)
+
+    def _moved(self, move: Any, target: DeviceState) -> Response:
+        """Move the device; being there already is fine, anything else is a conflict."""
+        device: Device = self.get_object()
+        rows: QuerySet[Device] = Device.objects.filter(pk=device.pk)
+        moved = move(devices=rows)
+        device.refresh_from_db(fields=["state", "state_reason"])
+        if not moved and device.state != target:
+            raise Conflict(f"{device.name} is “{device.get_state_display()}”, so this does not apply.", "wrong_state")
+        return Response(self.get_serializer(device).data)

@@ -1,0 +1,35 @@
+"""All gateways, one line each.
+
+A new gateway is a driver module, a line here, and its cases in the conformance suite.
+"""
+
+from __future__ import annotations
+
+from devices.gateways.base import Driver
+from devices.gateways.simulator import SimulatorDriver
+
+_DRIVERS: tuple[Driver, ...] = (SimulatorDriver(),)
+
+_BY_KIND: dict[str, Driver] = {driver.kind: driver for driver in _DRIVERS}
+
+
+class UnknownGateway(LookupError):  # noqa: N818 - reads as a fact
+    """No driver of that kind is registered."""
+
+
+def driver_for(kind: str) -> Driver:
+    """The driver of a gateway kind. Raises :class:`UnknownGateway`."""
+    try:
+        return _BY_KIND[kind]
+    except KeyError:
+        raise UnknownGateway(f"There is no gateway {kind!r}. Known: {', '.join(sorted(_BY_KIND))}.") from None
+
+
+def kinds() -> frozenset[str]:
+    """All registered kinds."""
+    return frozenset(_BY_KIND)
+
+
+def choices() -> list[tuple[str, str]]:
+    """(kind, label) pairs for forms, in the order of registration."""
+    return [(driver.kind, driver.label) for driver in _DRIVERS]

@@ -1,0 +1,219 @@
+"""Leads and their imports in the admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, TextFilter
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+
+from devices.admin_base import OwnedAdmin, OwnedForm, ReadOnlyAdmin
+from devices.admin_filters import VisibleSelectFilter
+from leads.admin_import import ImportViews
+from leads.models import Lead, LeadImport, LeadStatus
+from leads.phones import PhoneProblem, parse_phone
+
+TAG_HELP = "Separate tags with commas."
+STATUS_COLOURS = {LeadStatus.PROSPECT: "info", LeadStatus.CUSTOMER: "success"}
+IMPORT_COLOURS = {
+    LeadImport.State.WAITING: "info",
+    LeadImport.State.RUNNING: "info",
+    LeadImport.State.FINISHED: "success",
+    LeadImport.State.FAILED: "danger",
+}
+
+
+class TagFilter(TextFilter):
+    """Leads that carry one exact tag (the GIN index on the column)."""
+
+    field = ""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Lead]) -> QuerySet[Lead]:
+        """Those with the tag."""
+        tag = (self.value() or "").strip()
+        return queryset.filter(**{f"{self.field}__contains": [tag]}) if tag else queryset
+
+
+class NicheFilter(TagFilter):
+    """By niche."""
+
+    title = "niche"
+    parameter_name = field = "niches"
+
+
+class TriggerFilter(TagFilter):
+    """By trigger tag."""
+
+    title = "trigger"
+    parameter_name = field = "triggers"
+
+
+class YesNoFilter(admin.SimpleListFilter):
+    """Whether a moment is recorded."""
+
+    field = ""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Yes and no."""
+        return [("yes", "Yes"), ("no", "No")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Lead]) -> QuerySet[Lead]:
+        """Rows with or without it."""
+        if self.value() not in {"yes", "no"}:
+            return queryset
+        return queryset.filter(**{f"{self.field}__isnull": self.value() == "no"})
+
+
+class ConsentFilter(YesNoFilter):
+    """By recorded consent."""
+
+    title = "consent recorded"
+    parameter_name = "consent"
+    field = "consent_at"
+
+
+class OptedOutFilter(YesNoFilter):
+    """By opt-out."""
+
+    title = "opted out"
+    parameter_name = "opted_out"
+    field = "opted_out_at"
+
+
+class LeadForm(OwnedForm):
+    """A lead: the number becomes E.164, consent says where it comes from."""
+
+    def clean_phone(self) -> str:
+        """The number in E.164, or what is wrong with it."""
+        try:
+            return parse_phone(self.cleaned_data["phone"], region=settings.FLOTILLA_DEFAULT_REGION)
+        except PhoneProblem as problem:
+            raise ValidationError(problem.text, code=problem.code) from None
+
+    def clean(self) -> dict[str, Any]:
+        """Consent without a source cannot be shown to anybody who asks."""
+        cleaned = super().clean()
+        if cleaned.get("consent_at") and not cleaned.get("consent_source"):
+            self.add_error("consent_source", "Say where and how they agreed.")
+        return cleaned
+
+
+@admin.register(Lead)
+class LeadAdmin(OwnedAdmin):
+    """People."""
+
+    form = LeadForm
+    list_display = ("display_name", "phone", "status_label", "tags", "device", "consent", "opted_out")
+    list_filter = (
+        ("status", ChoicesDropdownFilter),
+        NicheFilter,
+        TriggerFilter,
+        OptedOutFilter,
+        ConsentFilter,
+        ("device", VisibleSelectFilter),
+    )
+    search_fields = ("name", "phone")
+    search_help_text = "Name, or a whole phone number"
+    autocomplete_fields = ("device",)
+    actions_list = ("import_leads",)
+    fieldsets = (
+        (None, {"fields": ["owner", "phone", "name", "status", "device"]}),
+        ("Tags", {"fields": ["niches", "triggers"], "description": TAG_HELP}),
+        ("Consent", {"fields": ["consent_at", "consent_source", "opted_out_at"]}),
+        ("More", {"fields": ["notes", "custom"]}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Lead]:
+        """With the devices' names, without their secrets."""
+        return super().get_queryset(request).select_related("device").defer("device__credentials")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Lead | None = None) -> tuple[str, ...]:
+        """An opt-out, once recorded, is theirs: nobody takes it back on a form."""
+        fields = tuple(super().get_readonly_fields(request, obj))
+        return (*fields, "opted_out_at") if obj is not None and obj.opted_out_at else fields
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Lead], search_term: str
+    ) -> tuple[QuerySet[Lead], bool]:
+        """A phone number is looked up as such, by index; anything else is part of a name."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        phone = phone_in(term)
+        return queryset.filter(phone=phone) if phone else queryset.filter(name__icontains=term), False
+
+    @display(description="Name", ordering="name")
+    def display_name(self, lead: Lead) -> str:
+        """The name, or the number where there is none."""
+        return lead.name or lead.phone
+
+    @display(description="Status", ordering="status", label=STATUS_COLOURS)
+    def status_label(self, lead: Lead) -> tuple[str, str]:
+        """The status, coloured."""
+        return lead.status, lead.get_status_display()
+
+    @display(description="Tags")
+    def tags(self, lead: Lead) -> str:
+        """Niches, then triggers."""
+        return ", ".join([*lead.niches, *lead.triggers]) or "–"
+
+    @display(description="Consent", boolean=True)
+    def consent(self, lead: Lead) -> bool:
+        """Whether consent is recorded."""
+        return lead.consent_at is not None
+
+    @display(description="Opted out", label={"yes": "danger"})
+    def opted_out(self, lead: Lead) -> tuple[str, str] | None:
+        """Whether they asked to be left alone."""
+        return ("yes", "Opted out") if lead.opted_out_at else None
+
+    @action(description="Import CSV", icon="upload_file", permissions=["add"], variant=ActionVariant.PRIMARY)
+    def import_leads(self, request: HttpRequest) -> HttpResponse:
+        """To the page that takes a file."""
+        return redirect("admin:leads_leadimport_add")
+
+
+@admin.register(LeadImport)
+class LeadImportAdmin(ImportViews, ReadOnlyAdmin):
+    """Files of leads: hand one in, watch it, download what could not be taken."""
+
+    list_display = ("filename", "state_label", "rows", "accepted", "merged", "rejected", "created_at")
+    list_filter = (("state", ChoicesDropdownFilter),)
+    search_fields = ("filename",)
+    search_help_text = "Name of the file"
+
+    @display(description="State", ordering="state", label=IMPORT_COLOURS)
+    def state_label(self, lead_import: LeadImport) -> tuple[str, str]:
+        """The state, coloured."""
+        return lead_import.state, lead_import.get_state_display()
+
+    @display(description="Rows")
+    def rows(self, lead_import: LeadImport) -> str:
+        """How far it is."""
+        done, total = lead_import.rows_done, lead_import.rows_total
+        return f"{done:,}" if total is None or total == done else f"{done:,} of {total:,}"
+
+    def get_urls(self) -> list[URLPattern]:
+        """The import's own pages before Django's catch-all."""
+        view = self.admin_site.admin_view
+        return [
+            path("<int:object_id>/progress/", view(self.progress_view), name="leads_leadimport_progress"),
+            path("<int:object_id>/problems.csv", view(self.problems_view), name="leads_leadimport_problems"),
+            *super().get_urls(),
+        ]
+
+
+def phone_in(term: str) -> str:
+    """The E.164 number that ``term`` is, or nothing."""
+    try:
+        return parse_phone(term, region=settings.FLOTILLA_DEFAULT_REGION)
+    except PhoneProblem:
+        return ""

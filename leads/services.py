@@ -1,0 +1,288 @@
+"""What may be asked of leads: take in a file, say how that went, and find or make one lead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import islice
+from pathlib import PurePath
+from typing import IO, Any, BinaryIO, cast
+
+import structlog
+from django.contrib.auth.models import User
+from django.core.files import File
+from django.db import InterfaceError, OperationalError, transaction
+from django.db.models import Count, Min, Q
+from django.utils import timezone
+
+from devices.models import Device
+from leads import storing
+from leads.imports import ImportRefused, LeadFileProblem, LeadRow, RowProblem, check_region, clean_tags, open_leads
+from leads.models import Lead, LeadImport, LeadImportProblem, LeadStatus
+from leads.phones import parse_phone
+from leads.storing import ImportBusy
+
+__all__ = [
+    "ImportBusy", "ImportRefused", "ImportSummary", "Reason", "create_import", "idle_imports", "run_import", "summary",
+    "upsert_lead",
+]  # fmt: skip
+
+log = structlog.get_logger(__name__)
+
+CHUNK_ROWS = 5000
+"""Rows per transaction: few enough to hold no lock for long, enough to make the statements' cost small."""
+_FRESH = timedelta(seconds=30)
+_EXAMPLES = 3
+_FINAL = (LeadImport.State.FINISHED, LeadImport.State.FAILED)
+
+Progress = Callable[[LeadImport], None]
+
+
+# -- Imports -----------------------------------------------------------------------------------------------------------
+
+
+def create_import(
+    *,
+    owner: User,
+    file: IO[bytes] | File[Any],
+    filename: str,
+    region: str,
+    consent_source: str,
+    device: Device | None = None,
+) -> LeadImport:
+    """Store the file and note what to do with it; :func:`run_import` does it.
+
+    The file's content is judged when it is read. Raises :class:`~leads.imports.ImportRefused` for a region that does
+    not exist or somebody else's device.
+    """
+    code = check_region(region)
+    if device is not None and device.owner_id != owner.pk:
+        raise ImportRefused("device_of_another", "This device belongs to somebody else.", "device")
+    name = PurePath(filename.replace("\\", "/")).name or "leads.csv"
+    content = file if isinstance(file, File) else File(file)
+    content.seek(0)
+    lead_import = LeadImport(
+        owner=owner, filename=name[-255:], region=code, consent_source=consent_source.strip()[:200], device=device
+    )
+    lead_import.file.save(name[-60:], content, save=False)
+    lead_import.save()
+    return lead_import
+
+
+def run_import(
+    *, import_id: int, on_progress: Progress | None = None, chunk_rows: int = CHUNK_ROWS, at_once: int | None = None
+) -> LeadImport:
+    """Take the import's file in from where it stands, chunk by chunk, and return the import at its end.
+
+    A chunk's leads, problems, counts and cursor commit together: killed anywhere, the import goes on with the first
+    row that is not in yet. ``on_progress`` is called after each chunk; with ``at_once`` no more imports than that run
+    in the fleet. A file that cannot be read ends as FAILED with the reason. Raises :class:`ImportBusy` when somebody
+    else works on it, and database errors, after which it can be resumed.
+    """
+    with storing.working_on(import_id=import_id, at_once=at_once):
+        lead_import = LeadImport.objects.select_related("owner").get(pk=import_id)
+        if lead_import.state in _FINAL:
+            return lead_import
+        try:
+            return _read(lead_import, on_progress, chunk_rows)
+        except LeadFileProblem as problem:
+            return _end(lead_import, error=problem.text)
+        except FileNotFoundError:
+            return _end(lead_import, error="The uploaded file is gone: upload it again.")
+        except (ImportBusy, LeadImport.DoesNotExist, OperationalError, InterfaceError):
+            raise
+        except Exception:
+            # Tried again it would fail again, every half minute.
+            log.exception("import.broken", import_id=import_id)
+            _end(lead_import, error="The import stopped on an error inside Flotilla: the server's log says which.")
+            raise
+
+
+def _read(lead_import: LeadImport, on_progress: Progress | None, chunk_rows: int) -> LeadImport:
+    with lead_import.file.open("rb") as file:
+        leads = open_leads(cast("BinaryIO", file))
+        total = lead_import.rows_total or leads.count()
+        LeadImport.objects.filter(pk=lead_import.pk).exclude(state__in=_FINAL).update(
+            state=LeadImport.State.RUNNING, rows_total=total
+        )
+        done = lead_import.rows_done
+        for chunk in _chunks(leads.rows(region=lead_import.region, skip=done), chunk_rows):
+            lead_import = _take(lead_import.pk, chunk, expected_done=done, now=timezone.now())
+            done = lead_import.rows_done
+            if on_progress:
+                on_progress(lead_import)
+    return _end(lead_import)
+
+
+def _chunks(rows: Iterator[LeadRow | RowProblem], size: int) -> Iterator[list[LeadRow | RowProblem]]:
+    while chunk := list(islice(rows, size)):
+        yield chunk
+
+
+def _take(import_id: int, chunk: Sequence[LeadRow | RowProblem], *, expected_done: int, now: datetime) -> LeadImport:
+    """One chunk, in one transaction. The cursor is the fence: whoever finds it moved has lost the import."""
+    problems = [row for row in chunk if isinstance(row, RowProblem)]
+    people = _merged([row for row in chunk if isinstance(row, LeadRow)])
+    with transaction.atomic():
+        lead_import = LeadImport.objects.select_for_update(no_key=True).get(pk=import_id)
+        if lead_import.state != LeadImport.State.RUNNING or lead_import.rows_done != expected_done:
+            raise ImportBusy(f"import {import_id} was moved on by another process")
+        fresh = storing.merge_rows(
+            owner_id=lead_import.owner_id,
+            rows=people,
+            device_id=storing.hold_device(lead_import.device_id),
+            consent_at=now if lead_import.consent_source else None,
+            consent_source=lead_import.consent_source,
+            now=now,
+        )
+        storing.store_problems(import_id=import_id, problems=problems)
+        lead_import.rows_done += len(chunk)
+        lead_import.accepted += fresh
+        lead_import.merged += len(chunk) - len(problems) - fresh
+        lead_import.rejected += len(problems)
+        lead_import.save(update_fields=["rows_done", "accepted", "merged", "rejected"])
+    return lead_import
+
+
+def _merged(rows: Sequence[LeadRow]) -> list[LeadRow]:
+    """``rows`` with each phone once, by the rules of :mod:`leads.storing`: one statement may touch a lead only once."""
+    people: dict[str, LeadRow] = {}
+    for row in rows:
+        first = people.get(row.phone)
+        if first is None:
+            people[row.phone] = row
+            continue
+        people[row.phone] = replace(
+            first,
+            name=first.name or row.name,
+            status="customer" if "customer" in {first.status, row.status} else first.status or row.status,
+            niches=clean_tags(first.niches + row.niches),
+            triggers=clean_tags(first.triggers + row.triggers),
+            notes=first.notes or row.notes,
+            custom={**row.custom, **first.custom},
+        )
+    return list(people.values())
+
+
+def _end(lead_import: LeadImport, *, error: str = "") -> LeadImport:
+    """Finished, or failed with a reason; returns the row as it then is."""
+    state = LeadImport.State.FAILED if error else LeadImport.State.FINISHED
+    LeadImport.objects.filter(pk=lead_import.pk).exclude(state__in=_FINAL).update(
+        state=state, error=error, finished_at=timezone.now()
+    )
+    lead_import.refresh_from_db()
+    log.info(
+        "import.ended", import_id=lead_import.pk, state=lead_import.state, accepted=lead_import.accepted,
+        merged=lead_import.merged, rejected=lead_import.rejected,
+    )  # fmt: skip
+    return lead_import
+
+
+def idle_imports(*, now: datetime) -> list[int]:
+    """Imports that wait or were interrupted and that nobody works on, oldest first. Brand-new ones are on their way."""
+    unfinished = LeadImport.objects.filter(
+        Q(state=LeadImport.State.RUNNING) | Q(state=LeadImport.State.WAITING, created_at__lt=now - _FRESH)
+    )
+    busy = storing.worked_on()
+    return [pk for pk in unfinished.order_by("pk").values_list("pk", flat=True)[:100] if pk not in busy]
+
+
+# -- How it went -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why rows were rejected: how many, and the first of them as (row number, message)."""
+
+    code: str
+    count: int
+    examples: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSummary:
+    """``accepted`` are new leads, ``merged`` rows went into leads that were there, ``rejected`` were not taken."""
+
+    state: str
+    error: str
+    rows_total: int
+    rows_done: int
+    accepted: int
+    merged: int
+    rejected: int
+    reasons: tuple[Reason, ...]
+
+
+def summary(lead_import: LeadImport) -> ImportSummary:
+    """How an import went so far; reasons by frequency."""
+    problems = LeadImportProblem.objects.filter(lead_import=lead_import)
+    grouped = problems.values("code").annotate(number=Count("pk"), first=Min("row_number")).order_by("-number", "first")
+    return ImportSummary(
+        state=lead_import.state,
+        error=lead_import.error,
+        rows_total=lead_import.rows_total or 0,
+        rows_done=lead_import.rows_done,
+        accepted=lead_import.accepted,
+        merged=lead_import.merged,
+        rejected=lead_import.rejected,
+        reasons=tuple(
+            Reason(
+                code=group["code"],
+                count=group["number"],
+                examples=tuple(
+                    problems.filter(code=group["code"])
+                    .order_by("row_number")
+                    .values_list("row_number", "message")[:_EXAMPLES]
+                ),
+            )
+            for group in grouped
+        ),
+    )
+
+
+# -- One lead ----------------------------------------------------------------------------------------------------------
+
+
+def upsert_lead(
+    *,
+    owner: User,
+    phone: str,
+    region: str,
+    name: str = "",
+    status: str = "",
+    niches: Sequence[str] = (),
+    triggers: Sequence[str] = (),
+    notes: str = "",
+    custom: Mapping[str, Any] | None = None,
+    device: Device | None = None,
+    consent_at: datetime | None = None,
+    consent_source: str = "",
+) -> tuple[Lead, bool]:
+    """The owner's lead with this phone, made or merged by the rules of :mod:`leads.storing`; and whether it is new.
+
+    Safe to call at once from anywhere. A consent source without a time counts from now. Raises
+    :class:`~leads.phones.PhoneProblem`, and ``ValueError`` for a status that does not exist.
+    """
+    if status and status not in LeadStatus.values:
+        raise ValueError(f"“{status}” is no status of a lead")
+    now = timezone.now()
+    row = LeadRow(
+        row_number=1,
+        phone=parse_phone(phone, region=region),
+        name=" ".join(name.split()),
+        status=status,
+        niches=clean_tags(tuple(niches)),
+        triggers=clean_tags(tuple(triggers)),
+        notes=notes,
+        custom=custom or {},
+    )
+    created = storing.merge_one(
+        owner_id=owner.pk,
+        row=row,
+        device_id=device.pk if device else None,
+        consent_at=consent_at or (now if consent_source else None),
+        consent_source=consent_source,
+        now=now,
+    )
+    return Lead.objects.get(owner=owner, phone=row.phone), created

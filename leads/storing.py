@@ -1,0 +1,248 @@
+"""How leads get into PostgreSQL: many at a time, merged into those that are there, and one writer per import.
+
+Merging never takes anything away: empty fields are filled, tags are united, a prospect may become a customer but not
+the other way round, and an opt-out stays. Consent is noted on leads that have none and have not refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from django.db import connection
+
+from leads.imports import LeadRow, RowProblem
+
+_IMPORT_LOCK = "flotilla.leads.import"
+_SLOT_LOCK = "flotilla.leads.import_slot"
+_OWNER_LOCK = "flotilla.leads.owner"
+
+
+class ImportBusy(Exception):  # noqa: N818 - reads as a fact
+    """Somebody else works on this import, or as many imports as may run at once are running."""
+
+
+# -- Merging -----------------------------------------------------------------------------------------------------------
+
+_MERGE = """
+INSERT INTO leads_lead AS lead (owner_id, phone, name, status, niches, triggers, notes, custom, device_id,
+                                consent_at, consent_source, created_at, updated_at)
+SELECT %(owner)s, phone, name, coalesce(nullif(status, ''), 'prospect'), niches, triggers, notes, custom,
+       %(device)s::bigint, %(consent_at)s::timestamptz, %(consent_source)s, %(now)s, %(now)s
+FROM {source} ORDER BY position
+ON CONFLICT (owner_id, phone) DO UPDATE SET
+    name = CASE WHEN lead.name = '' THEN excluded.name ELSE lead.name END,
+    status = CASE WHEN excluded.status = 'customer' THEN 'customer' ELSE lead.status END,
+    niches = lead.niches || ARRAY(SELECT tag FROM unnest(excluded.niches) WITH ORDINALITY AS t (tag, place)
+                                  WHERE tag <> ALL (lead.niches) ORDER BY place),
+    triggers = lead.triggers || ARRAY(SELECT tag FROM unnest(excluded.triggers) WITH ORDINALITY AS t (tag, place)
+                                      WHERE tag <> ALL (lead.triggers) ORDER BY place),
+    notes = CASE WHEN lead.notes = '' THEN excluded.notes ELSE lead.notes END,
+    custom = excluded.custom || lead.custom,
+    device_id = coalesce(lead.device_id, excluded.device_id),
+    consent_at = CASE WHEN lead.opted_out_at IS NULL THEN coalesce(lead.consent_at, excluded.consent_at)
+                      ELSE lead.consent_at END,
+    consent_source = CASE WHEN lead.consent_at IS NULL AND lead.opted_out_at IS NULL
+                               AND excluded.consent_at IS NOT NULL
+                          THEN excluded.consent_source ELSE lead.consent_source END,
+    updated_at = excluded.updated_at
+-- a row that says nothing new is not written again
+WHERE (lead.name = '' AND excluded.name <> '')
+   OR (lead.status <> 'customer' AND excluded.status = 'customer')
+   OR NOT lead.niches @> excluded.niches
+   OR NOT lead.triggers @> excluded.triggers
+   OR (lead.notes = '' AND excluded.notes <> '')
+   OR (excluded.custom || lead.custom) <> lead.custom
+   OR (lead.device_id IS NULL AND excluded.device_id IS NOT NULL)
+   OR (lead.consent_at IS NULL AND lead.opted_out_at IS NULL AND excluded.consent_at IS NOT NULL)
+RETURNING xmax = 0  -- true: inserted; an update leaves its own transaction there
+"""
+_MANY = (
+    f"WITH merged (fresh) AS ({_MERGE.format(source='lead_chunk')}) SELECT count(*) FILTER (WHERE fresh) FROM merged"  # noqa: S608 - constants only
+)
+_ONE = _MERGE.format(
+    source="""(VALUES (1, %(phone)s::varchar, %(name)s::varchar, %(status)s::varchar, %(niches)s::varchar[],
+                       %(triggers)s::varchar[], %(notes)s::text, %(custom)s::jsonb))
+              AS one (position, phone, name, status, niches, triggers, notes, custom)"""
+)
+
+
+def merge_rows(
+    *,
+    owner_id: int,
+    rows: Sequence[LeadRow],
+    device_id: int | None,
+    consent_at: datetime | None,
+    consent_source: str,
+    now: datetime,
+) -> int:
+    """Merge ``rows``, each phone once among them, into the owner's leads; returns how many leads are new.
+
+    Call it in a transaction. Imports of one owner take turns, since two that know the same people in different order
+    would wait for each other crosswise; the rows keep the file's order, which is the order campaigns send in.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), %s)", [_OWNER_LOCK, owner_id])
+        cursor.execute(
+            """CREATE TEMPORARY TABLE lead_chunk (position int, phone varchar, name varchar, status varchar,
+                   niches varchar[], triggers varchar[], notes text, custom jsonb) ON COMMIT DROP"""
+        )
+        _copy(
+            cursor,
+            "COPY lead_chunk FROM STDIN (FORMAT csv)",
+            (
+                (
+                    position, row.phone, row.name, row.status, _array(row.niches), _array(row.triggers), row.notes,
+                    _json(row.custom),
+                )
+                for position, row in enumerate(rows)
+            ),
+        )  # fmt: skip
+        cursor.execute(
+            _MANY,
+            {
+                "owner": owner_id,
+                "device": device_id,
+                "consent_at": consent_at,
+                "consent_source": consent_source if consent_at else "",
+                "now": now,
+            },
+        )
+        fresh = int(cursor.fetchone()[0])
+        cursor.execute("DROP TABLE lead_chunk")
+    return fresh
+
+
+def merge_one(
+    *,
+    owner_id: int,
+    row: LeadRow,
+    device_id: int | None,
+    consent_at: datetime | None,
+    consent_source: str,
+    now: datetime,
+) -> bool:
+    """Merge one row into the owner's leads; returns whether the lead is new."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _ONE,
+            {
+                "phone": row.phone,
+                "name": row.name,
+                "status": row.status,
+                "niches": list(row.niches),
+                "triggers": list(row.triggers),
+                "notes": row.notes,
+                "custom": _json(row.custom),
+                "owner": owner_id,
+                "device": device_id,
+                "consent_at": consent_at,
+                "consent_source": consent_source if consent_at else "",
+                "now": now,
+            },
+        )
+        written = cursor.fetchone()
+    return bool(written and written[0])
+
+
+def hold_device(device_id: int | None) -> int | None:
+    """The device's id, kept from going away until the transaction ends; None if it went already.
+
+    KEY SHARE, as the foreign key's own check takes: the release, which locks devices too, does not pass it over.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM devices_device WHERE id = %s FOR KEY SHARE", [device_id])
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def store_problems(*, import_id: int, problems: Iterable[RowProblem]) -> None:
+    """Keep the rows that could not be taken."""
+    with connection.cursor() as cursor:
+        _copy(
+            cursor,
+            'COPY leads_leadimportproblem (lead_import_id, row_number, field, code, message, "values")'
+            " FROM STDIN (FORMAT csv)",
+            ((import_id, p.row_number, p.field, p.code, p.message, _json(p.values)) for p in problems),
+        )
+
+
+def _copy(cursor: Any, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    """COPY ``rows`` in with whichever driver Django uses. Every cell is quoted, so none of them reads as NULL."""
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
+    driver = cursor.cursor
+    if hasattr(driver, "copy_expert"):  # psycopg2
+        buffer.seek(0)
+        driver.copy_expert(statement, buffer)
+    else:  # psycopg 3
+        with driver.copy(statement) as copy:
+            copy.write(buffer.getvalue())
+
+
+@lru_cache(maxsize=4096)
+def _array(tags: tuple[str, ...]) -> str:
+    """A text array as PostgreSQL reads it (manual, "Array Input and Output Syntax")."""
+    escaped = (tag.replace("\\", "\\\\").replace('"', '\\"') for tag in tags)
+    return "{" + ",".join(f'"{tag}"' for tag in escaped) + "}"
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(dict(values), ensure_ascii=False) if values else "{}"
+
+
+# -- One writer per import ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def working_on(*, import_id: int, at_once: int | None = None) -> Iterator[None]:
+    """Be the only one who works on this import, in the whole fleet; with ``at_once``, one of so many importers.
+
+    The locks belong to the database session, so a killed process leaves none behind. Raises :class:`ImportBusy`.
+    """
+    with connection.cursor() as cursor:
+        if not _try_lock(cursor, _IMPORT_LOCK, import_id):
+            raise ImportBusy(f"import {import_id} is being worked on by another process")
+        slot = None
+        try:
+            if at_once is not None:
+                slot = next((number for number in range(at_once) if _try_lock(cursor, _SLOT_LOCK, number)), None)
+                if slot is None:
+                    raise ImportBusy(f"{at_once} imports are running already")
+            yield
+        finally:
+            if slot is not None:
+                _unlock(_SLOT_LOCK, slot)
+            _unlock(_IMPORT_LOCK, import_id)
+
+
+def worked_on() -> set[int]:
+    """Ids of the imports that somebody works on now."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT objid::bigint FROM pg_locks
+               WHERE locktype = 'advisory' AND objsubid = 2 AND granted
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                 AND classid::bigint = (hashtext(%s)::bigint & 4294967295)""",
+            [_IMPORT_LOCK],
+        )
+        return {row[0] for row in cursor.fetchall()}
+
+
+def _try_lock(cursor: Any, name: str, number: int) -> bool:
+    cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s), %s)", [name, number])
+    return bool(cursor.fetchone()[0])
+
+
+def _unlock(name: str, number: int) -> None:
+    """Nothing to do on a connection that is gone: the lock went with it."""
+    if connection.connection is None or not connection.is_usable():
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_unlock(hashtext(%s), %s)", [name, number])

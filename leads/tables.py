@@ -1,0 +1,259 @@
+"""Files that hold a table, read as a stream of records: encodings, delimiters, quotation marks. Pure: no Django.
+
+Memory stays flat however long the file is. :func:`open_table` looks at the first bytes and picks the reader, which is
+where another file format joins.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+Record = tuple[int, list[str] | str]
+"""(row number, cells); a string instead of cells is the raw line of a row whose quotation mark never closes.
+
+Row numbers are those that a spreadsheet shows: the header is row 1, blank rows count, and a row whose cells hold line
+breaks counts once.
+"""
+
+_BLOCK = 1 << 18
+_SAMPLE = 4096
+_LONGEST_LINE = 1_000_000
+_LINES_PER_RECORD = 200
+_DELIMITERS = ",;\t|"
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_EXCEL_HINT = re.compile(r"\"?sep=(.)\"?\s*", re.IGNORECASE)
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_OTHER_FORMATS = (
+    (b"PK\x03\x04", "a workbook: open it in your spreadsheet, save it as “CSV UTF-8”, and import that"),
+    (b"\xd0\xcf\x11\xe0", "an old workbook: open it in your spreadsheet, save it as “CSV UTF-8”, and import that"),
+    (b"%PDF", "a PDF: import the table it was made from, as CSV"),
+    (b"\x1f\x8b", "compressed: unpack it and import the CSV inside"),
+    (b"<", "a web page, whatever its name says: open it in a spreadsheet and save it as “CSV UTF-8”"),
+)
+
+
+class LeadFileProblem(ValueError):  # noqa: N818 - reads as a fact
+    """A file that cannot be read at all: ``code`` is stable, ``text`` is one line that says what to do."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class Table(Protocol):
+    """What a reader offers; both members may be asked for any number of times, one after the other."""
+
+    @property
+    def header(self) -> list[str]:
+        """Names of the columns as they stand in the file."""
+
+    @property
+    def damaged(self) -> bool:
+        """Whether some characters could not be read and stand as U+FFFD."""
+
+    def records(self) -> Iterator[Record]:
+        """The rows below the header that hold anything, in order."""
+
+
+def open_table(file: BinaryIO) -> Table:
+    """The table in ``file``, which must be seekable and stay open. Raises :class:`LeadFileProblem`."""
+    file.seek(0)
+    start = file.read(_SAMPLE)
+    if not start.strip():
+        raise LeadFileProblem("empty", "The file is empty.")
+    for signature, what in _OTHER_FORMATS:
+        if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(signature):
+            raise LeadFileProblem("not_csv", f"The file is {what}.")
+    return CsvTable(file, _text_of(file, start))
+
+
+# -- Bytes to lines ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """How the file's bytes become characters."""
+
+    encoding: str
+    damaged: bool = False
+
+
+def _text_of(file: BinaryIO, start: bytes) -> _Text:
+    """The encoding that the whole file is in; one pass over it. Raises LeadFileProblem."""
+    marked = next((name for mark, name in _BOMS if start.startswith(mark)), None)
+    if marked is None and b"\x00" in start:
+        # UTF-16 without a mark: the zero halves of Latin letters, commas and digits stand on one side.
+        even, odd = start[0::2].count(0), start[1::2].count(0)
+        if min(even, odd) * 10 > max(even, odd):
+            raise LeadFileProblem("not_text", "The file is not text: save the table as “CSV UTF-8” and import that.")
+        marked = "utf-16-be" if even > odd else "utf-16-le"
+    for encoding in [marked] if marked else ["utf-8", "cp1252"]:
+        problems, genuine = _survey(file, encoding)
+        if not problems:
+            return _Text(encoding)
+        # A few bad bytes among many good sequences are damage; reading the lot as Latin would garble every name.
+        if encoding.startswith("utf-8") and genuine >= problems:
+            return _Text(encoding, damaged=True)
+    raise LeadFileProblem("not_text", "The file's characters cannot be read: save it as “CSV UTF-8” and import that.")
+
+
+def _survey(file: BinaryIO, encoding: str) -> tuple[int, int]:
+    """(undecodable places, characters beyond ASCII that decoded)."""
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    file.seek(0)
+    problems = genuine = 0
+    while True:
+        block = file.read(_BLOCK)
+        text = decoder.decode(block, final=not block)
+        if not text.isascii():
+            replaced = text.count("\ufffd")
+            problems += replaced
+            genuine += len(text) - len(text.encode("ascii", "ignore")) - replaced
+        if not block:
+            return problems, genuine
+
+
+def _lines(file: BinaryIO, text: _Text) -> Iterator[str]:
+    """The file's lines, ends of any kind as a line feed, without control characters (PostgreSQL stores no NUL)."""
+    decoder = io.IncrementalNewlineDecoder(
+        codecs.getincrementaldecoder(text.encoding)("replace" if text.damaged else "strict"), translate=True
+    )
+    file.seek(0)
+    rest = ""
+    while True:
+        block = file.read(_BLOCK)
+        decoded = decoder.decode(block, final=not block)
+        if _CONTROL.search(decoded):
+            decoded = _CONTROL.sub("", decoded)
+        lines = (rest + decoded).split("\n")
+        rest = lines.pop()
+        if len(rest) > _LONGEST_LINE:
+            raise LeadFileProblem("not_csv", "The file has a line of more than a million characters: it is no table.")
+        for line in lines:
+            yield line + "\n"
+        if not block:
+            break
+    if rest:
+        yield rest
+
+
+# -- Lines to records --------------------------------------------------------------------------------------------------
+
+
+class _Unclosed(Exception):  # noqa: N818 - reads as a fact
+    """A quotation mark has been open for too many lines."""
+
+
+class _Feed:
+    """Lines for ``csv.reader`` that can be taken back when a quotation mark turns out never to close."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._returned: deque[str] = deque()
+        self.taken: list[str] = []
+        self.ran_out = False
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> str:
+        if len(self.taken) >= _LINES_PER_RECORD:
+            raise _Unclosed
+        line = self._returned.popleft() if self._returned else next(self._lines, None)
+        if line is None:
+            self.ran_out = True
+            raise StopIteration
+        self.taken.append(line)
+        return line
+
+    def take_back(self) -> str:
+        """Hand out all lines of the last record again except its first, which is returned."""
+        first, *others = self.taken
+        self._returned.extendleft(reversed(others))
+        self.ran_out = False
+        return first
+
+
+def _width(line: str, delimiter: str) -> int:
+    """How many cells ``delimiter`` makes of ``line``."""
+    try:
+        return len(next(csv.reader([line], delimiter=delimiter)))
+    except csv.Error:
+        return 0
+
+
+class CsvTable:
+    """Comma-, semicolon-, tab- or bar-separated text."""
+
+    damaged: bool
+
+    def __init__(self, file: BinaryIO, text: _Text) -> None:
+        self._file = file
+        self._text = text
+        self.damaged = text.damaged
+        self._delimiter, self._skip = self._layout()
+        self._header_row, self.header = self._find_header()
+
+    def records(self) -> Iterator[Record]:
+        """See :class:`Table`."""
+        for number, cells in self._all(width=len(self.header)):
+            if number > self._header_row:
+                yield number, cells
+
+    def _layout(self) -> tuple[str, int]:
+        """(delimiter, lines before the table): from a ``sep=`` line, or the one that makes most columns."""
+        for line in _lines(self._file, self._text):
+            if not line.strip():
+                continue
+            hint = _EXCEL_HINT.fullmatch(line)
+            if hint and hint.group(1) in _DELIMITERS:
+                return hint.group(1), 1
+            return max(_DELIMITERS, key=lambda delimiter: _width(line, delimiter)), 0
+        raise LeadFileProblem("empty", "The file is empty.")
+
+    def _find_header(self) -> tuple[int, list[str]]:
+        for number, cells in self._all(width=0):
+            if isinstance(cells, str):
+                break
+            return number, [" ".join(cell.split()) for cell in cells]
+        raise LeadFileProblem("no_header", "The first row, which names the columns, cannot be read.")
+
+    def _all(self, *, width: int) -> Iterator[Record]:
+        """Every record that holds anything; ``width`` is the header's number of cells, 0 while that is unknown."""
+        lines = _lines(self._file, self._text)
+        for _ in range(self._skip):
+            next(lines)
+        feed = _Feed(lines)
+        reader = csv.reader(feed, delimiter=self._delimiter)
+        number = 0
+        while True:
+            feed.taken.clear()
+            number += 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except (_Unclosed, csv.Error):
+                cells = None
+            # A mark that closes somewhere further down leaves a record of the wrong width; one that never closes
+            # makes the reader ask for a line beyond the last.
+            astray = len(feed.taken) > 1 and width and cells is not None and len(cells) != width
+            if cells is None or astray or feed.ran_out:
+                yield number, feed.take_back()
+                reader = csv.reader(feed, delimiter=self._delimiter)
+            elif any(cells) and "".join(cells).strip():
+                yield number, cells

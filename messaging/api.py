@@ -1,0 +1,145 @@
+"""Messages over REST: what went out and how, and sending a single one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.conf import settings
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from leads.phones import PhoneProblem, parse_phone
+from rest_framework import mixins, serializers, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from devices.api_base import OwnedRelation, OwnedViewSet
+from devices.models import Device
+from leads.models import Lead
+from messaging import services
+from messaging.models import MESSAGE_STATES, Attempt, Message
+from messaging.rendering import MAX_TEXT
+from messaging.states import REPORT_WORDS, State
+
+WORDS = sorted(set(REPORT_WORDS.values()))
+
+
+@extend_schema_field(serializers.ChoiceField(choices=MESSAGE_STATES), component_name="MessageState")
+class MessageStateField(serializers.ChoiceField):
+    """The state as one named set in the description of the API."""
+
+
+class AttemptSerializer(serializers.ModelSerializer[Attempt]):
+    """One call to a gateway."""
+
+    class Meta:
+        model = Attempt
+        fields = [
+            "id", "device", "round", "number", "reference", "text", "started_at", "finished_at", "outcome",
+            "external_id", "error_code", "error_text",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class MessageSerializer(serializers.ModelSerializer[Message]):
+    """A message as lists show it."""
+
+    state = MessageStateField(choices=MESSAGE_STATES, read_only=True)
+    report_status = serializers.SerializerMethodField(help_text="The state in the words of the reports.")
+    attempt_count = serializers.IntegerField(source="attempts", read_only=True, help_text="Attempts of this round.")
+
+    class Meta:
+        model = Message
+        fields = [
+            "id", "uid", "batch", "device", "lead", "phone", "state", "report_status", "due_at", "queued_at", "sent_at",
+            "delivered_at", "read_at", "round", "attempt_count", "external_id", "error_code", "error_text", "created_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(choices=WORDS))
+    def get_report_status(self, message: Message) -> str:
+        """Pending, Queued, Sent, Failed or Unknown."""
+        return REPORT_WORDS[State(message.state)]
+
+
+class MessageDetailSerializer(MessageSerializer):
+    """A message with its content and everything that was tried."""
+
+    content = serializers.DictField(source="batch.content", read_only=True, help_text="Before variables are filled in.")
+    attempts = AttemptSerializer(source="attempt_set", many=True, read_only=True)
+
+    class Meta(MessageSerializer.Meta):
+        fields = [*MessageSerializer.Meta.fields, "content", "attempts"]
+        read_only_fields = fields
+
+
+class SendSerializer(serializers.Serializer[Any]):
+    """One message to one person: name a lead, or a phone number (which becomes a lead)."""
+
+    phone = serializers.CharField(required=False, max_length=40, help_text="In any common form.")
+    lead = OwnedRelation(queryset=Lead.objects.all(), required=False)
+    text = serializers.CharField(
+        trim_whitespace=False,
+        max_length=4 * MAX_TEXT,
+        help_text="Variables as {{ name }}, with {{ name or 'friend' }}.",
+    )
+    device = OwnedRelation(
+        queryset=Device.objects.all(), required=False, allow_null=True, default=None,
+        help_text="Empty: the lead's own device, else any connected one.",
+    )  # fmt: skip
+
+    def validate_phone(self, value: str) -> str:
+        """The number in its one form."""
+        try:
+            return parse_phone(value, region=settings.FLOTILLA_DEFAULT_REGION)
+        except PhoneProblem as problem:
+            raise serializers.ValidationError(problem.text, problem.code) from None
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """One recipient, named in one way."""
+        if ("phone" in attrs) == ("lead" in attrs):
+            raise serializers.ValidationError({"phone": "Name either a lead or a phone number."}, "one_recipient")
+        return attrs
+
+
+class MessageFilter(django_filters.FilterSet):
+    """Which messages to list."""
+
+    state = django_filters.MultipleChoiceFilter(choices=MESSAGE_STATES, label="May be given several times.")
+    lead = django_filters.NumberFilter(field_name="lead_id")
+    device = django_filters.NumberFilter(field_name="device_id")
+    batch = django_filters.NumberFilter(field_name="batch_id")
+
+    class Meta:
+        model = Message
+        fields: list[str] = []
+
+
+class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMixin):
+    """Outbound messages, newest first."""
+
+    queryset = Message.objects.all()
+    filterset_class = MessageFilter
+
+    def get_serializer_class(self) -> type[MessageSerializer]:
+        """Lists leave out what costs a query each."""
+        return MessageSerializer if self.action == "list" else MessageDetailSerializer
+
+    def get_queryset(self) -> Any:
+        """A message with its attempts is three queries, whatever their number."""
+        found = super().get_queryset()
+        return found if self.action == "list" else found.select_related("batch").prefetch_related("attempt_set")
+
+    @extend_schema(request=SendSerializer, responses={202: MessageDetailSerializer})
+    def create(self, request: Request) -> Response:
+        """Send one message, ahead of everything in bulk. Accepted means: stored, and sent as soon as its device can."""
+        given = SendSerializer(data=request.data, context=self.get_serializer_context())
+        given.is_valid(raise_exception=True)
+        message = services.send_single(owner=request.user, now=timezone.now(), **given.validated_data)
+        message.refresh_from_db()  # columns the database fills in
+        return Response(
+            self.get_serializer(message).data,
+            status=status.HTTP_202_ACCEPTED,
+            headers={"Location": reverse("message-detail", [message.pk], request=request)},
+        )

@@ -1,0 +1,206 @@
+"""Every address of the API, for every role: who sees whose row, and who may change it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from campaigns import services as campaigns
+from config.api.urls import router
+from devices.models import Device, DeviceShare, Pool
+from leads.models import LeadImport
+from messaging.services import send_single
+from tests.api_support import V1, caller, problem
+from tests.factories import make_campaign, make_device, make_leads, make_user
+
+pytestmark = pytest.mark.django_db
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One kind of row: how to make one, what hangs below it, and what may be done to it."""
+
+    make: Callable[[User, Device], Any]
+    shared: bool = False  # seen by team members with whom its device is shared
+    patch: dict[str, Any] | None = None
+    post: dict[str, Any] | None = None
+    deletable: bool = False
+    actions: tuple[str, ...] = ()
+    below: tuple[str, ...] = field(default=())
+
+
+def _run(owner: User, device: Device) -> Any:
+    make_leads(1, owner=owner, device=device)
+    launched = campaigns.launch(campaign=make_campaign(owner=owner), now=timezone.now())
+    return campaigns.trigger(run_id=launched.run.pk, now=timezone.now())
+
+
+def _import(owner: User, device: Device) -> LeadImport:
+    return LeadImport.objects.create(owner=owner, file="x.csv", filename="x.csv", region="MY", device=device)
+
+
+RESOURCES: dict[str, Resource] = {
+    "devices": Resource(lambda owner, device: device, shared=True, patch={"name": "renamed"},
+                        post={"name": "n", "gateway": "simulator", "credentials": {"token": "t"}}, deletable=True,
+                        actions=("pause", "resume")),
+    "pools": Resource(lambda owner, device: Pool.objects.create(owner=owner, name="p"), patch={"name": "renamed"},
+                      post={"name": "n"}, deletable=True),
+    "leads": Resource(lambda owner, device: make_leads(1, owner=owner, device=device)[0], shared=True,
+                      patch={"name": "renamed"}, post={"phone": "+60123456789"}, deletable=True),
+    "leads/imports": Resource(_import, post={}, below=("problems",)),
+    "campaigns": Resource(lambda owner, device: make_campaign(owner=owner), patch={"name": "renamed"},
+                          post={"name": "n", "text": "t"}, deletable=True, actions=("launch",), below=("runs",)),
+    "runs": Resource(_run, actions=("pause", "resume", "cancel")),
+    "messages": Resource(lambda owner, device: send_single(owner=owner, text="Hi", phone="+60123456780", device=device,
+                                                           now=timezone.now()),
+                         shared=True, post={"phone": "+60123456789", "text": "Hi"}),
+}  # fmt: skip
+
+NAMES = sorted(RESOURCES)
+
+
+@pytest.fixture
+def owner() -> User:
+    return make_user()
+
+
+@pytest.fixture
+def device(owner: User) -> Device:
+    return make_device(owner=owner)
+
+
+def test_the_table_holds_every_address():
+    assert {prefix for prefix, _, _ in router.registry} == set(RESOURCES)
+    for prefix, viewset, _ in router.registry:
+        extra = {(action.url_path, method) for action in viewset.get_extra_actions() for method in action.mapping}
+        resource = RESOURCES[prefix]
+        assert extra == {(name, "post") for name in resource.actions} | {(name, "get") for name in resource.below}
+        assert hasattr(viewset, "create") == (resource.post is not None)
+        assert hasattr(viewset, "update") == (resource.patch is not None)
+        assert hasattr(viewset, "destroy") == resource.deletable
+
+
+def sees(client: APIClient, name: str, row: Any) -> bool:
+    """Whether the caller sees the row; list, detail and what hangs below must agree."""
+    listed = client.get(f"{V1}/{name}")
+    assert listed.status_code == 200
+    in_list = row.pk in {found["id"] for found in listed.json()["results"]}
+    detail = client.get(f"{V1}/{name}/{row.pk}")
+    assert detail.status_code == (200 if in_list else 404), detail.content
+    for below in RESOURCES[name].below:
+        assert client.get(f"{V1}/{name}/{row.pk}/{below}").status_code == (200 if in_list else 404)
+    return in_list
+
+
+def writes(client: APIClient, name: str, row: Any) -> list[Any]:
+    """The answers to everything that would change this row."""
+    resource, address = RESOURCES[name], f"{V1}/{name}/{row.pk}"
+    answers = [client.post(f"{address}/{action}") for action in resource.actions]
+    if resource.patch is not None:
+        answers += [client.patch(address, resource.patch), client.put(address, resource.patch)]
+    if resource.deletable:
+        answers.append(client.delete(address))
+    return answers
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_owner_and_admin_see_a_row_and_other_staff_do_not(name, owner, device):
+    row = RESOURCES[name].make(owner, device)
+    assert sees(caller(owner), name, row)
+    assert sees(caller(role="admin"), name, row)
+    assert not sees(caller(role="staff"), name, row)
+    assert not sees(caller(role="ops"), name, row)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_team_member_sees_what_hangs_on_a_shared_device(name, owner, device):
+    row = RESOURCES[name].make(owner, device)
+    team = caller(role="team")
+    assert not sees(team, name, row)
+    DeviceShare.objects.create(device=make_device(owner=owner), user=team.user)  # another device of the same owner
+    assert not sees(team, name, row)
+    DeviceShare.objects.create(device=device, user=team.user)
+    assert sees(team, name, row) == RESOURCES[name].shared
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_those_who_own_a_row_may_change_it(name, owner, device):
+    row = RESOURCES[name].make(owner, device)
+    before = type(row).objects.filter(pk=row.pk).values().get()
+    team = caller(role="team")
+    DeviceShare.objects.create(device=device, user=team.user)
+    for client in (team, caller(role="ops"), caller(role="nobody")):
+        for answer in writes(client, name, row):
+            problem(answer, 403, "permission_denied")
+    for answer in writes(caller(role="staff"), name, row):
+        problem(answer, 404, "not_found")
+    for answer in writes(APIClient(), name, row):
+        problem(answer, 401, "not_authenticated")
+    assert type(row).objects.filter(pk=row.pk).values().get() == before
+
+
+@pytest.mark.parametrize("by", ["owner", "admin"])
+@pytest.mark.parametrize("name", NAMES)
+def test_owner_and_admin_may_change_it(name, by, owner, device):
+    client = caller(owner) if by == "owner" else caller(role="admin")
+    row = RESOURCES[name].make(owner, device)
+    for answer in writes(client, name, row):
+        assert answer.status_code not in {401, 403, 404}, answer.content
+    if RESOURCES[name].deletable and name != "campaigns":  # that one was launched on the way
+        assert not type(row).objects.filter(pk=row.pk).exists()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if RESOURCES[name].post is not None])
+def test_who_may_create(name):
+    body = RESOURCES[name].post
+    for role in ("team", "ops", "nobody"):
+        problem(caller(role=role).post(f"{V1}/{name}", body), 403, "permission_denied")
+    problem(APIClient().post(f"{V1}/{name}", body), 401, "not_authenticated")
+
+
+@pytest.mark.parametrize("role", ["staff", "admin"])
+@pytest.mark.parametrize("name", ["devices", "pools", "leads", "campaigns"])
+def test_whoever_creates_owns_and_cannot_give_away(name, role):
+    client, other = caller(role=role), make_user()
+    answer = client.post(f"{V1}/{name}", {**RESOURCES[name].post, "owner": other.pk})
+    assert answer.status_code == 201, answer.content
+    assert answer.json()["owner"] == client.user.pk
+    patched = client.patch(f"{V1}/{name}/{answer.json()['id']}", {"owner": other.pk})
+    assert (patched.status_code, patched.json()["owner"]) == (200, client.user.pk)
+
+
+@pytest.mark.parametrize("role", ["staff", "admin"])
+@pytest.mark.parametrize(
+    ("name", "relation", "extra"),
+    [
+        ("devices", "pool", {"name": "n", "gateway": "simulator", "credentials": {"token": "t"}}),
+        ("leads", "device", {"phone": "+60123456789"}),
+        ("campaigns", "pool", {"name": "n", "text": "t", "routing": "pooled"}),
+        ("campaigns", "lead_device", {"name": "n", "text": "t"}),
+        ("messages", "device", {"phone": "+60123456789", "text": "t"}),
+        ("messages", "lead", {"text": "t"}),
+    ],
+)
+def test_rows_of_others_cannot_be_put_into_ones_own(name, relation, extra, role, owner, device):
+    """Not even by an admin, who sees them: what belongs together has one owner."""
+    theirs = {
+        "pool": lambda: Pool.objects.create(owner=owner, name="p"),
+        "lead": lambda: make_leads(1, owner=owner, device=device)[0],
+    }.get(relation, lambda: device)()
+    body = problem(caller(role=role).post(f"{V1}/{name}", {**extra, relation: theirs.pk}), 400, "invalid")
+    assert [(error["field"], error["code"]) for error in body["errors"]] == [(relation, "does_not_exist")]
+
+
+def test_an_admin_edits_a_row_with_its_owners_other_rows(owner, device):
+    pool = Pool.objects.create(owner=owner, name="p")
+    admin = caller(role="admin")
+    answer = admin.patch(f"{V1}/devices/{device.pk}", {"pool": pool.pk})
+    assert (answer.status_code, answer.json()["pool"]) == (200, pool.pk)
+    mine = Pool.objects.create(owner=admin.user, name="p")
+    problem(admin.patch(f"{V1}/devices/{device.pk}", {"pool": mine.pk}), 400, "invalid")

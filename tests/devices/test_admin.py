@@ -1,0 +1,283 @@
+"""Devices in the admin: who sees them, what may be done to them, and that secrets only go in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from devices.models import Device, DeviceShare, DeviceState, Pool
+from messaging.models import Stream
+from tests.factories import make_batch, make_device, make_pool, make_user
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/devices/device/"
+ADD = "/admin/devices/device/add/"
+SECRET = "sim-very-secret-token"
+NO_SHARES = {"shares-TOTAL_FORMS": "0", "shares-INITIAL_FORMS": "0", "shares-MIN_NUM_FORMS": "0", "shares-MAX_NUM_FORMS": "10"}
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def page_of(device: Device) -> str:
+    return reverse("admin:devices_device_change", args=[device.pk])
+
+
+def form_data(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "Kuala Lumpur 1",
+        "phone": "",
+        "pool": "",
+        "gateway": "simulator",
+        "base_url": "",
+        "credential_simulator_token": SECRET,
+        "delay_min_seconds": "10",
+        "delay_max_seconds": "30",
+        "cap_per_hour": "",
+        "cap_per_day": "300",
+        "lanes": "1",
+        "options": "{}",
+        **NO_SHARES,
+        **changes,
+    }
+
+
+# -- Who sees what -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["staff", "team", "admin", "ops"])
+def test_the_list_shows_what_the_role_may_see(role: str) -> None:
+    me = make_user(role=role)
+    mine, other = make_device(owner=make_user(role="staff"), name="Shared one"), make_device(owner=make_user(), name="Foreign one")
+    if role == "staff":
+        Device.objects.filter(pk=mine.pk).update(owner=me)
+    if role == "team":
+        DeviceShare.objects.create(device=mine, user=me)
+    answer = signed_in(me).get(LIST)
+    if role == "ops":
+        assert answer.status_code == 403
+        return
+    text = answer.content.decode()
+    assert "Shared one" in text
+    assert ("Foreign one" in text) is (role == "admin")
+    assert signed_in(me).get(page_of(mine)).status_code == 200
+    assert (signed_in(me).get(page_of(other)).status_code == 200) is (role == "admin")
+
+
+def test_team_members_read_and_change_nothing() -> None:
+    device, member = make_device(owner=make_user()), make_user(role="team")
+    DeviceShare.objects.create(device=device, user=member)
+    client = signed_in(member)
+    text = client.get(page_of(device)).content.decode()
+    assert 'name="name"' not in text
+    assert "credential_simulator_token" not in text
+    assert client.post(page_of(device), form_data(name="Mine now")).status_code == 403
+    assert client.get(ADD).status_code == 403
+    assert client.post(f"{LIST}{device.pk}/pause_device/", {"confirmed": "yes"}).status_code == 403
+    client.post(LIST, {"action": "pause_devices", "_selected_action": [str(device.pk)]})
+    device.refresh_from_db()
+    assert (device.name, device.state) != ("Mine now", DeviceState.PAUSED)
+    assert device.state == DeviceState.ACTIVE
+
+
+def test_staff_cannot_touch_the_devices_of_others() -> None:
+    foreign, client = make_device(owner=make_user()), signed_in(make_user(role="staff"))
+    assert client.post(page_of(foreign), form_data(name="Mine now")).status_code == 302
+    assert client.post(f"{LIST}{foreign.pk}/pause_device/", {"confirmed": "yes"}).status_code == 404
+    client.post(LIST, {"action": "pause_devices", "_selected_action": [str(foreign.pk)]})
+    foreign.refresh_from_db()
+    assert foreign.name != "Mine now"
+    assert foreign.state == DeviceState.ACTIVE
+
+
+def test_filters_and_choices_name_no_foreign_rows() -> None:
+    me, stranger = make_user(role="staff"), make_user(role="staff")
+    foreign = Pool.objects.create(owner=stranger, name="Secret pool of a stranger")
+    client = signed_in(me)
+    assert foreign.name not in client.get(LIST).content.decode()
+    assert foreign.name not in client.get(LIST, {"pool__id__exact": foreign.pk}).content.decode()
+    found = client.get("/admin/autocomplete/", {"app_label": "devices", "model_name": "device", "field_name": "pool"})
+    assert found.json()["results"] == []
+    answer = client.post(ADD, form_data(pool=str(foreign.pk)))
+    assert answer.status_code == 200
+    assert not Device.objects.filter(owner=me).exists()
+
+
+def test_admins_choose_an_owner_and_keep_related_rows_with_it() -> None:
+    boss, owner, stranger = make_user(role="admin"), make_user(), make_user()
+    pool = Pool.objects.create(owner=stranger, name="pool")
+    client = signed_in(boss)
+    refused = client.post(ADD, form_data(owner=str(owner.pk), pool=str(pool.pk)))
+    assert "belongs to" in refused.content.decode()
+    client.post(ADD, form_data(owner=str(stranger.pk), pool=str(pool.pk)))
+    assert Device.objects.get().owner == stranger
+
+
+# -- Forms -------------------------------------------------------------------------------------------------------------
+
+
+def test_staff_add_their_own_device_and_the_secret_only_goes_in() -> None:
+    me = make_user(role="staff")
+    client = signed_in(me)
+    assert 'name="owner"' not in client.get(ADD).content.decode()
+    answer = client.post(ADD, form_data(owner=str(make_user().pk)), follow=True)
+    device = Device.objects.get()
+    assert device.owner == me
+    assert device.credentials == {"token": SECRET}
+    pages = [answer, client.get(page_of(device)), client.get(LIST), client.get(f"{LIST}{device.pk}/history/")]
+    for shown in pages:
+        assert SECRET not in shown.content.decode()
+
+
+def test_a_secret_is_not_echoed_when_the_form_has_errors() -> None:
+    answer = signed_in(make_user(role="staff")).post(ADD, form_data(name=""))
+    assert answer.status_code == 200
+    assert SECRET not in answer.content.decode()
+
+
+def test_an_empty_secret_keeps_the_stored_one_and_a_new_one_replaces_it() -> None:
+    me = make_user(role="staff")
+    device = make_device(owner=me, credentials={"token": SECRET})
+    client = signed_in(me)
+    client.post(page_of(device), form_data(name="Renamed", credential_simulator_token=""))
+    device.refresh_from_db()
+    assert (device.name, device.credentials, device.config_version) == ("Renamed", {"token": SECRET}, 1)
+    client.post(page_of(device), form_data(name="Renamed", credential_simulator_token="new"))
+    device.refresh_from_db()
+    assert (device.credentials, device.config_version) == ({"token": "new"}, 2)
+
+
+def test_a_missing_secret_is_said_at_its_field() -> None:
+    answer = signed_in(make_user(role="staff")).post(ADD, form_data(credential_simulator_token=""))
+    assert "credential_simulator_token" in answer.context["adminform"].form.errors
+    assert not Device.objects.exists()
+
+
+def test_another_address_does_not_get_the_stored_secret() -> None:
+    me = make_user(role="staff")
+    device = make_device(owner=me, credentials={"token": SECRET})
+    answer = signed_in(me).post(
+        page_of(device), form_data(base_url="https://evil.example", credential_simulator_token="")
+    )
+    assert "enter it again" in answer.content.decode()
+    device.refresh_from_db()
+    assert device.base_url == ""
+
+
+def test_a_second_device_of_the_same_name_is_an_error_on_the_form() -> None:
+    me = make_user(role="staff")
+    make_device(owner=me, name="Kuala Lumpur 1")
+    answer = signed_in(me).post(ADD, form_data())
+    assert answer.status_code == 200
+    assert answer.context["adminform"].form.errors
+
+
+def test_saving_writes_only_what_was_changed() -> None:
+    """The release and the senders write to the row while somebody has the form open."""
+    me = make_user(role="staff")
+    device = make_device(owner=me, name="Before")
+    client = signed_in(me)
+    client.get(page_of(device))
+    moment = timezone.now()
+    Device.objects.filter(pk=device.pk).update(next_send_at=moment, state=DeviceState.NEEDS_ATTENTION)
+    client.post(page_of(device), form_data(name="After", credential_simulator_token=""))
+    device.refresh_from_db()
+    assert (device.name, device.next_send_at, device.state) == ("After", moment, DeviceState.NEEDS_ATTENTION)
+
+
+def test_only_team_members_can_be_shared_with() -> None:
+    me, member, other = make_user(role="staff"), make_user(role="team"), make_user(role="staff")
+    device = make_device(owner=me)
+    client = signed_in(me)
+    share = {**NO_SHARES, "shares-TOTAL_FORMS": "1", "shares-0-device": str(device.pk), "shares-0-id": ""}
+    assert client.post(page_of(device), form_data(**share, **{"shares-0-user": str(other.pk)})).status_code == 200
+    assert client.post(page_of(device), form_data(**share, **{"shares-0-user": str(member.pk)})).status_code == 302
+    assert list(DeviceShare.objects.values_list("user", flat=True)) == [member.pk]
+
+
+# -- Actions -----------------------------------------------------------------------------------------------------------
+
+
+def test_pause_and_resume_ask_first_and_happen_on_yes() -> None:
+    me = make_user(role="staff")
+    device = make_device(owner=me)
+    client = signed_in(me)
+    pause, resume = f"{LIST}{device.pk}/pause_device/", f"{LIST}{device.pk}/resume_device/"
+    assert "Pause" in client.get(pause).content.decode()
+    device.refresh_from_db()
+    assert device.state == DeviceState.ACTIVE
+    client.post(pause, {"confirmed": "yes"})
+    device.refresh_from_db()
+    assert device.state == DeviceState.PAUSED
+    client.post(resume, {"confirmed": "yes"})
+    device.refresh_from_db()
+    assert device.state == DeviceState.ACTIVE
+    assert device.wake_at is not None
+    assert device.wake_at <= timezone.now()
+
+
+def test_list_actions_change_only_devices_in_a_state_for_it() -> None:
+    me = make_user(role="staff")
+    active, unpaired = make_device(owner=me), make_device(owner=me, state=DeviceState.UNPAIRED)
+    chosen = {"_selected_action": [str(active.pk), str(unpaired.pk)]}
+    answer = signed_in(me).post(LIST, {"action": "pause_devices", **chosen}, follow=True)
+    assert "1 devices paused. 1 were not" in answer.content.decode()
+    active.refresh_from_db()
+    unpaired.refresh_from_db()
+    assert (active.state, unpaired.state) == (DeviceState.PAUSED, DeviceState.UNPAIRED)
+
+
+def test_a_device_with_messages_is_not_deleted_and_says_why() -> None:
+    me = make_user(role="staff")
+    busy, idle = make_device(owner=me), make_device(owner=me)
+    make_batch(owner=me, devices=[busy], leads=1)
+    client = signed_in(me)
+    answer = client.post(f"{LIST}{busy.pk}/delete/", {"post": "yes"}, follow=True)
+    assert "cannot be deleted: it has messages" in answer.content.decode()
+    client.post(f"{LIST}{idle.pk}/delete/", {"post": "yes"})
+    assert list(Device.objects.values_list("pk", flat=True)) == [busy.pk]
+
+
+# -- Cost --------------------------------------------------------------------------------------------------------------
+
+
+def test_lists_cost_the_same_however_many_devices(django_assert_max_num_queries: Any) -> None:
+    me = make_user(role="admin")
+    pool, devices = make_pool(owner=me, devices=40)
+    make_batch(owner=me, devices=devices, leads=80)
+    client = signed_in(me)
+    with django_assert_max_num_queries(15):
+        text = client.get(LIST).content.decode()
+    assert text.count(">2</td>") >= 40 or text.count("2</td>") >= 40
+    with django_assert_max_num_queries(15):
+        assert "40" in client.get("/admin/devices/pool/").content.decode()
+
+
+def test_the_waiting_column_counts_open_streams_only() -> None:
+    me = make_user(role="staff")
+    device = make_device(owner=me)
+    batch = make_batch(owner=me, devices=[device], leads=3)
+    rows = signed_in(me).get(LIST).context["cl"].result_list
+    assert [row.waiting_messages for row in rows] == [3]
+    Stream.objects.filter(batch=batch).update(waiting=0, is_open=False)
+    rows = signed_in(me).get(LIST).context["cl"].result_list
+    assert [row.waiting_messages for row in rows] == [0]
+
+
+def test_a_list_opens_although_credentials_do_not_decrypt(settings: Any) -> None:
+    from cryptography.fernet import Fernet
+
+    me = make_user(role="staff")
+    device = make_device(owner=me)
+    settings.FIELD_KEYS = [Fernet.generate_key().decode()]
+    assert signed_in(me).get(LIST).status_code == 200
+    assert "cannot be read" in signed_in(me).get(page_of(device)).content.decode()
