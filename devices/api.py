@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import django_filters
+import django_filters  # type: ignore[import-untyped]
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
 from rest_framework import mixins, serializers
@@ -55,7 +55,7 @@ class DeviceSerializer(OwnedSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Merge new credentials into the stored ones before the model looks at the whole."""
-        kind = attrs.get("gateway") or getattr(self.instance, "gateway", "")
+        kind = str(attrs.get("gateway") or getattr(self.instance, "gateway", ""))
         if "credentials" in attrs:
             attrs["credentials"] = self._merged(kind, attrs["credentials"])
         return super().validate(attrs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import django_filters
+import django_filters  # type: ignore[import-untyped]
 from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
@@ -133,7 +133,7 @@ class LeadViewSet(
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         lead, created = services.upsert_lead(
-            owner=request.user, region=settings.FLOTILLA_DEFAULT_REGION, **serializer.validated_data
+            owner=self.user, region=settings.FLOTILLA_DEFAULT_REGION, **serializer.validated_data
         )
         return Response(
             self.get_serializer(lead).data,
@@ -165,8 +165,8 @@ class LeadImportSerializer(serializers.ModelSerializer[LeadImport]):
     class Meta:
         model = LeadImport
         fields = [
-            "id", "owner", "filename", "region", "consent_source", "device", "state", "error", "rows_done", "rows_total",
-            "accepted", "merged", "rejected", "created_at", "finished_at",
+            "id", "owner", "filename", "region", "consent_source", "device", "state", "error", "rows_done",
+            "rows_total", "accepted", "merged", "rejected", "created_at", "finished_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -200,7 +200,8 @@ class LeadImportDetailSerializer(LeadImportSerializer):
     @extend_schema_field(ReasonSerializer(many=True))
     def get_reasons(self, lead_import: LeadImport) -> list[dict[str, Any]]:
         """Grouped by code."""
-        return list(ReasonSerializer(services.summary(lead_import).reasons, many=True).data)
+        reasons: Any = services.summary(lead_import).reasons
+        return list(ReasonSerializer(reasons, many=True).data)
 
 
 class NewImportSerializer(serializers.Serializer[Any]):
@@ -255,7 +256,7 @@ class LeadImportViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListMode
         values = given.validated_data
         with transaction.atomic():
             lead_import = services.create_import(
-                owner=request.user,
+                owner=self.user,
                 file=values["file"],
                 filename=values["file"].name,
                 region=values.get("region", settings.FLOTILLA_DEFAULT_REGION),

@@ -28,6 +28,7 @@ _LONGEST_LINE = 1_000_000
 _LINES_PER_RECORD = 200
 _DELIMITERS = ",;\t|"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_ESCAPED = re.compile("[\udc80-\udcff]")
 _EXCEL_HINT = re.compile(r"\"?sep=(.)\"?\s*", re.IGNORECASE)
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -101,30 +102,44 @@ def _text_of(file: BinaryIO, start: bytes) -> _Text:
         if min(even, odd) * 10 > max(even, odd):
             raise LeadFileProblem("not_text", "The file is not text: save the table as “CSV UTF-8” and import that.")
         marked = "utf-16-be" if even > odd else "utf-16-le"
-    for encoding in [marked] if marked else ["utf-8", "cp1252"]:
-        problems, genuine = _survey(file, encoding)
-        if not problems:
+    if marked in {None, "utf-8-sig"}:
+        encoding = marked or "utf-8"
+        undecodable, genuine = _survey_utf8(file, encoding)
+        if not undecodable:
             return _Text(encoding)
         # A few bad bytes among many good sequences are damage; reading the lot as Latin would garble every name.
-        if encoding.startswith("utf-8") and genuine >= problems:
+        if genuine >= undecodable:
             return _Text(encoding, damaged=True)
+    if _decodes(file, marked or "cp1252"):
+        return _Text(marked or "cp1252")
     raise LeadFileProblem("not_text", "The file's characters cannot be read: save it as “CSV UTF-8” and import that.")
 
 
-def _survey(file: BinaryIO, encoding: str) -> tuple[int, int]:
-    """(undecodable places, characters beyond ASCII that decoded)."""
-    decoder = codecs.getincrementaldecoder(encoding)("replace")
-    file.seek(0)
-    problems = genuine = 0
-    while True:
-        block = file.read(_BLOCK)
-        text = decoder.decode(block, final=not block)
+def _survey_utf8(file: BinaryIO, encoding: str) -> tuple[int, int]:
+    """(bytes that are no UTF-8, characters beyond ASCII that are)."""
+    decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+    undecodable = genuine = 0
+    for text in _decoded(file, decoder):
         if not text.isascii():
-            replaced = text.count("\ufffd")
-            problems += replaced
-            genuine += len(text) - len(text.encode("ascii", "ignore")) - replaced
-        if not block:
-            return problems, genuine
+            escaped = len(_ESCAPED.findall(text))
+            undecodable += escaped
+            genuine += len(text) - len(text.encode("ascii", "ignore")) - escaped
+    return undecodable, genuine
+
+
+def _decodes(file: BinaryIO, encoding: str) -> bool:
+    try:
+        return all(True for _ in _decoded(file, codecs.getincrementaldecoder(encoding)("strict")))
+    except UnicodeDecodeError:
+        return False
+
+
+def _decoded(file: BinaryIO, decoder: codecs.IncrementalDecoder) -> Iterator[str]:
+    """The whole file through ``decoder``, block by block."""
+    file.seek(0)
+    while block := file.read(_BLOCK):
+        yield decoder.decode(block)
+    yield decoder.decode(b"", final=True)
 
 
 def _lines(file: BinaryIO, text: _Text) -> Iterator[str]:
@@ -132,21 +147,15 @@ def _lines(file: BinaryIO, text: _Text) -> Iterator[str]:
     decoder = io.IncrementalNewlineDecoder(
         codecs.getincrementaldecoder(text.encoding)("replace" if text.damaged else "strict"), translate=True
     )
-    file.seek(0)
     rest = ""
-    while True:
-        block = file.read(_BLOCK)
-        decoded = decoder.decode(block, final=not block)
-        if _CONTROL.search(decoded):
-            decoded = _CONTROL.sub("", decoded)
+    for block in _decoded(file, decoder):
+        decoded = _CONTROL.sub("", block) if _CONTROL.search(block) else block
         lines = (rest + decoded).split("\n")
         rest = lines.pop()
         if len(rest) > _LONGEST_LINE:
             raise LeadFileProblem("not_csv", "The file has a line of more than a million characters: it is no table.")
         for line in lines:
             yield line + "\n"
-        if not block:
-            break
     if rest:
         yield rest
 

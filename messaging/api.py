@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import django_filters
+import django_filters  # type: ignore[import-untyped]
 from django.conf import settings
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_field
-from leads.phones import PhoneProblem, parse_phone
 from rest_framework import mixins, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,6 +16,7 @@ from rest_framework.reverse import reverse
 from devices.api_base import OwnedRelation, OwnedViewSet
 from devices.models import Device
 from leads.models import Lead
+from leads.phones import PhoneProblem, parse_phone
 from messaging import services
 from messaging.models import MESSAGE_STATES, Attempt, Message
 from messaging.rendering import MAX_TEXT
@@ -53,7 +53,8 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
         model = Message
         fields = [
             "id", "uid", "batch", "device", "lead", "phone", "state", "report_status", "due_at", "queued_at", "sent_at",
-            "delivered_at", "read_at", "round", "attempt_count", "external_id", "error_code", "error_text", "created_at",
+            "delivered_at", "read_at", "round", "attempt_count", "external_id", "error_code", "error_text",
+            "created_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -136,7 +137,7 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
         """Send one message, ahead of everything in bulk. Accepted means: stored, and sent as soon as its device can."""
         given = SendSerializer(data=request.data, context=self.get_serializer_context())
         given.is_valid(raise_exception=True)
-        message = services.send_single(owner=request.user, now=timezone.now(), **given.validated_data)
+        message = services.send_single(owner=self.user, now=timezone.now(), **given.validated_data)
         message.refresh_from_db()  # columns the database fills in
         return Response(
             self.get_serializer(message).data,

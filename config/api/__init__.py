@@ -1,1 +1,1 @@
-"""The REST API's foundation: errors, pages, idempotency, throttles, tokens, and the router over the apps' own modules."""
+"""The REST API's foundation: errors, pages, idempotency, throttles, tokens, and the router over the apps' modules."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from django.contrib.auth.models import AbstractBaseUser
@@ -24,6 +24,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
@@ -115,7 +116,8 @@ def expire_keys(*, now: datetime, limit: int = 10_000) -> int:
 def _user_of(request: HttpRequest) -> AbstractBaseUser | None:
     """Who the API's own authenticators say is calling; None for nobody or for credentials the view will refuse."""
     before = request.user
-    wrapped = Request(request, authenticators=[each() for each in api_settings.DEFAULT_AUTHENTICATION_CLASSES])
+    classes: Sequence[type[BaseAuthentication]] = api_settings.DEFAULT_AUTHENTICATION_CLASSES  # type: ignore[assignment]
+    wrapped = Request(request, authenticators=[each() for each in classes])
     try:
         user = wrapped.user
     except (APIException, PermissionDenied):

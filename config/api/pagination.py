@@ -29,7 +29,7 @@ class NewestFirst(CursorPagination):
             cursor, is_good = None, False
         else:
             # every order here is by a whole number
-            is_good = cursor is None or cursor.position is None or cursor.position.isdecimal()
+            is_good = cursor is None or cursor.position is None or str(cursor.position).isdecimal()
         if not is_good:
             raise ValidationError({"cursor": "Take the cursor from next or previous as it is."})
         return cursor

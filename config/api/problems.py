@@ -53,7 +53,7 @@ CODES: dict[str, tuple[int, str]] = {
     "error": (500, "Something broke on our side"),
     "unavailable": (503, "A part of the system does not answer"),
 }
-"""Status and title by code. Refusals of the domain bring codes of their own, with the status and title of ``refused``."""
+"""Status and title by code. The domain's refusals bring codes of their own, with the status and title of ``refused``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ _KEY_PARAMETER = {
     "required": False,
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x21-\x7e]+$"},
     "description": (
-        "Any value of your own, as a UUID, that makes this request safe to repeat: for 24 hours a request with the same "
-        f"key gets the first one's answer (with `{REPLAY_HEADER}: true`) and changes nothing again. Only success is kept: "
-        "after an error nothing has happened and the key is free. The same key with another request is a 422."
+        "Any value of your own, as a UUID, that makes this request safe to repeat: for 24 hours a request with the "
+        f"same key gets the first one's answer (with `{REPLAY_HEADER}: true`) and changes nothing again. Only success "
+        "is kept: after an error nothing has happened and the key is free. The same key with another request is a 422."
     ),
 }
 _REPLAY = {"schema": {"type": "string", "enum": ["true"]}, "description": f"Sent when a {HEADER} was seen before."}
@@ -82,8 +82,8 @@ def _problem_schema() -> dict[str, Any]:
     return {
         "type": "object",
         "description": (
-            "What went wrong (RFC 9457). `code` is stable; texts may change. Refusals by the domain (422) bring codes of "
-            f"their own, as `opted_out` or `no_device`.\n\n| code | status | meaning |\n|---|---|---|\n{codes}"
+            "What went wrong (RFC 9457). `code` is stable; texts may change. Refusals by the domain (422) bring codes "
+            f"of their own, as `opted_out` or `no_device`.\n\n| code | status | meaning |\n|---|---|---|\n{codes}"
         ),
         "required": ["type", "title", "status", "code", "detail", "errors"],
         "properties": {

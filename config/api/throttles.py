@@ -10,6 +10,7 @@ from django.core.cache import cache
 from redis.exceptions import RedisError
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
+from rest_framework.settings import api_settings
 from rest_framework.throttling import BaseThrottle, UserRateThrottle
 
 log = structlog.get_logger(__name__)
@@ -67,8 +68,6 @@ class LoginThrottle(BaseThrottle):
 
     def get_ident(self, request: Request) -> str:
         """The caller's address."""
-        from rest_framework.settings import api_settings
-
         if api_settings.NUM_PROXIES:
             return super().get_ident(request)
         return str(request.META.get("REMOTE_ADDR", ""))

@@ -39,6 +39,7 @@ MAX_ANSWER_BYTES = 1_048_576
 MAX_TEXT = 300
 MIN_SECRET = 4  # blanking out "1" would leave nothing to read, and hide nothing
 MIN_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS = 1.0, 86_400.0
+ALWAYS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "flotilla"}
 POOL_HOSTS = 256
 POOL_CONNECTIONS_PER_HOST = 256
 
@@ -118,7 +119,7 @@ def call(
 
     Raises nothing for what the network or the gateway does.
     """
-    sent_headers = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
+    sent_headers = {**ALWAYS, **(headers or {})}
     body: bytes | None = None
     if json is not None:
         body = jsonlib.dumps(json, separators=(",", ":")).encode()

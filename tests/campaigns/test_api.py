@@ -172,7 +172,8 @@ def test_lists_of_runs_show_progress_and_filter():
     (a,), (b,) = make_runs(1, campaign=one), make_runs(1, campaign=two)
     Run.objects.filter(pk=b.pk).update(state=RunState.MISSED)
     for address, expected in (
-        ("runs", [b, a]), (f"runs?campaign={one.pk}", [a]), ("runs?state=missed", [b]), (f"campaigns/{one.pk}/runs", [a]),
+        ("runs", [b, a]), (f"runs?campaign={one.pk}", [a]), ("runs?state=missed", [b]),
+        (f"campaigns/{one.pk}/runs", [a]),
     ):  # fmt: skip
         found = client.get(f"{V1}/{address}").json()["results"]
         assert [run["id"] for run in found] == [run.pk for run in expected], address

@@ -11,7 +11,8 @@ from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
 from config.api.problems import CODES
-from config.urls import handler400, handler403, handler404, handler500, urlpatterns as real_urlpatterns  # noqa: F401
+from config.urls import handler400, handler403, handler404, handler500  # noqa: F401
+from config.urls import urlpatterns as real_urlpatterns
 from devices.models import Device
 from tests.api_support import V1, at_once, caller, fields_of, problem
 from tests.factories import make_device, make_user

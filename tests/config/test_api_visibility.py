@@ -16,7 +16,7 @@ from config.api.urls import router
 from devices.models import Device, DeviceShare, Pool
 from leads.models import LeadImport
 from messaging.services import send_single
-from tests.api_support import V1, caller, problem
+from tests.api_support import V1, caller, fields_of, problem
 from tests.factories import make_campaign, make_device, make_leads, make_user
 
 pytestmark = pytest.mark.django_db
@@ -175,7 +175,6 @@ def test_whoever_creates_owns_and_cannot_give_away(name, role):
     assert (patched.status_code, patched.json()["owner"]) == (200, client.user.pk)
 
 
-@pytest.mark.parametrize("role", ["staff", "admin"])
 @pytest.mark.parametrize(
     ("name", "relation", "extra"),
     [
@@ -187,14 +186,15 @@ def test_whoever_creates_owns_and_cannot_give_away(name, role):
         ("messages", "lead", {"text": "t"}),
     ],
 )
-def test_rows_of_others_cannot_be_put_into_ones_own(name, relation, extra, role, owner, device):
+def test_rows_of_others_cannot_be_put_into_ones_own(name, relation, extra, owner, device):
     """Not even by an admin, who sees them: what belongs together has one owner."""
     theirs = {
         "pool": lambda: Pool.objects.create(owner=owner, name="p"),
         "lead": lambda: make_leads(1, owner=owner, device=device)[0],
     }.get(relation, lambda: device)()
-    body = problem(caller(role=role).post(f"{V1}/{name}", {**extra, relation: theirs.pk}), 400, "invalid")
-    assert [(error["field"], error["code"]) for error in body["errors"]] == [(relation, "does_not_exist")]
+    for role in ("staff", "admin"):
+        body = problem(caller(role=role).post(f"{V1}/{name}", {**extra, relation: theirs.pk}), 400, "invalid")
+        assert fields_of(body) == {relation: "does_not_exist"}
 
 
 def test_an_admin_edits_a_row_with_its_owners_other_rows(owner, device):

@@ -9,9 +9,9 @@ from typing import Any
 from devices.gateways.base import Deadlines, DeviceConfig, Outcome, Outgoing
 
 PATIENT = Deadlines(connect_seconds=5, read_seconds=20, total_seconds=30)
-HASTY = Deadlines(connect_seconds=5, read_seconds=0.4, total_seconds=30)
+HASTY = Deadlines(connect_seconds=5, read_seconds=0.8, total_seconds=30)
 """Gives up on silence; never gets near its total."""
-SHORT = Deadlines(connect_seconds=5, read_seconds=20, total_seconds=0.6)
+SHORT = Deadlines(connect_seconds=5, read_seconds=20, total_seconds=1.0)
 """Gives up on the whole call; silence alone would be allowed to last much longer."""
 
 

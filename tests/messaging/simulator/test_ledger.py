@@ -108,7 +108,7 @@ def test_every_fault(simulator: Simulator, client: WireClient, new_device: NewDe
     assert added["hits"] == 0
     if status is None:
         with pytest.raises(GONE):
-            client.message(device, id="r-1", message=5, attempt=3, timeout=0.3)
+            client.message(device, id="r-1", message=5, attempt=3, timeout=0.7)
     else:
         response = client.message(device, id="r-1", message=5, attempt=3)
         assert response.status_code == status
@@ -267,7 +267,7 @@ def test_the_file_says_what_memory_says_and_a_restart_knows_it(tmp_path: Path) -
         simulator.add_faults({"fault": "hang", "device": "b"}, {"fault": "reset", "phase": "after", "device": "c"})
         for device in ("b", "c"):
             with pytest.raises(GONE):
-                client.message(device, id=f"r-{device}", message=3, timeout=0.2)
+                client.message(device, id=f"r-{device}", message=3, timeout=0.7)
         simulator.landed("b")
         in_memory, summary = simulator.ledger(), simulator.summary()
         assert on_disk(path) == in_memory
@@ -288,7 +288,7 @@ def test_a_killed_simulator_forgets_nothing_it_told_anyone(tmp_path: Path) -> No
         told = [client.message("a", id=f"r-{n}", message=n).json()["id"] for n in range(50)]
         simulator.add_faults({"fault": "hang", "device": "b"})
         with pytest.raises(GONE):
-            client.message("b", id="hung", timeout=0.2)
+            client.message("b", id="hung", timeout=0.7)
         with left_hanging(simulator, client, "b", id="hanging"):
             simulator.process.kill()
     simulator.stop()
