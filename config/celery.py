@@ -26,6 +26,7 @@ app.conf.beat_schedule = {
     "wake-sleepers": {"task": "messaging.wake_sleepers", "schedule": 30.0},
     "wrap-up": {"task": "messaging.wrap_up", "schedule": 2.0},
     "campaigns": {"task": "campaigns.tick", "schedule": 2.0},
+    "expire-keys": {"task": "config.expire_keys", "schedule": 600.0},
     "imports": {"task": "leads.resume_imports", "schedule": 30.0},
 }
 

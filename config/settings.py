@@ -6,7 +6,7 @@ Variables are listed in README.md. Without ``DATABASE_URL`` and ``REDIS_URL`` th
 from __future__ import annotations
 
 import os
-import warnings
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse_lazy
 
 from config.stack.addresses import addresses, local_secrets
+
+# Django takes psycopg 3 where it finds one (a peer in the benchmarks brings it along); everything here is psycopg2.
+sys.modules["psycopg"] = None  # type: ignore[assignment]
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 PRODUCTION = os.environ.get("FLOTILLA_ENV", "local") == "production"
@@ -127,7 +130,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LOCAL_DIR = Path(os.environ.get("FLOTILLA_LOCAL", BASE_DIR / ".local"))
 STATIC_URL = "static/"
-STATIC_ROOT = Path(os.environ.get("FLOTILLA_STATIC_ROOT", LOCAL_DIR / "static"))
+# Collected in production; the local stack serves what the finders find.
+STATIC_ROOT = Path(os.environ.get("FLOTILLA_STATIC_ROOT", BASE_DIR / "staticfiles")) if PRODUCTION else None
 MEDIA_ROOT = Path(os.environ.get("FLOTILLA_MEDIA_ROOT", LOCAL_DIR / "media"))
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -161,7 +165,7 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "config.api.problems.handle",
     "PAGE_SIZE": 50,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
-    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.UserRateThrottle"],
+    "DEFAULT_THROTTLE_CLASSES": ["config.api.throttles.UserThrottle"],
     "DEFAULT_THROTTLE_RATES": {"user": os.environ.get("FLOTILLA_API_RATE", "6000/min")},
 }
 REST_KNOX = {
@@ -170,6 +174,7 @@ REST_KNOX = {
     "TOKEN_MODEL": "knox.AuthToken",
 }
 SPECTACULAR_SETTINGS = {
+    "DEFAULT_GENERATOR_CLASS": "config.api.schema.Generator",
     "TITLE": "Flotilla",
     "DESCRIPTION": "Outbound messaging over a fleet of devices. Errors are problems (RFC 9457) with a stable `code`.",
     "VERSION": "1",
@@ -203,6 +208,7 @@ FLOTILLA_STUCK_QUEUED_SECONDS = 60 * _number("FLOTILLA_STUCK_QUEUED_MINUTES", 5)
 FLOTILLA_MESSAGE_EXPIRY_DAYS = _number("FLOTILLA_MESSAGE_EXPIRY_DAYS", 7)
 FLOTILLA_MISSED_AFTER_SECONDS = 60 * _number("FLOTILLA_MISSED_AFTER_MINUTES", 15)
 FLOTILLA_RECONNECT_MINUTES = [1, 2, 3, 4, 5]
+FLOTILLA_PREPARE = os.environ.get("FLOTILLA_PREPARE", "1") != "0"
 FLOTILLA_POOL_SIZE = int(_number("FLOTILLA_POOL_SIZE", 12))
 # Where a gateway kind is reached unless a device says otherwise: "simulator=http://127.0.0.1:9000,wablas=https://…"
 FLOTILLA_GATEWAY_URLS = dict(pair.split("=", 1) for pair in _list("FLOTILLA_GATEWAY_URLS") if "=" in pair)
@@ -270,5 +276,3 @@ LOGGING = {
         "celery.beat": {"level": "WARNING"},
     },
 }
-
-warnings.filterwarnings("ignore", message="No directory at:", module="whitenoise")

@@ -79,7 +79,11 @@ class DeviceAdmin(OwnedAdmin):
     fieldsets = (
         (None, {"fields": ["owner", "name", "phone", "pool"]}),
         ("Gateway", {"fields": ["gateway", "base_url"]}),
-        ("Pacing", {"fields": ["delay_min_seconds", "delay_max_seconds", "cap_per_hour", "cap_per_day", "lanes"]}),
+        (
+            "Pacing",
+            {"fields": ["delay_min_seconds", "delay_max_seconds", "cap_per_hour", "cap_per_day", "warm_up", "lanes"]},
+        ),
+        ("Sending window", {"fields": ["window_start", "window_end", "time_zone"]}),
         ("Now", {"fields": ["state", "state_reason", "held_until", "hold_reason", "last_sent_at", "created_at"]}),
         ("Advanced", {"fields": ["options"], "classes": ["collapse"]}),
     )

@@ -83,8 +83,10 @@ class DeviceSerializer(OwnedSerializer):
                 {"credentials": f"This gateway knows no {', '.join(unknown)}; it takes: {', '.join(sorted(known))}."},
                 "unknown_name",
             )
-        stored = dict(self.instance.credentials) if self.instance is not None else {}
-        return {name: value for name, value in {**stored, **given}.items() if value}
+        stored = self.instance.credentials if self.instance is not None else {}
+        # what another gateway needed before is not kept
+        kept = {name: value for name, value in stored.items() if name in known}
+        return {name: value for name, value in {**kept, **given}.items() if value}
 
 
 class DeviceFilter(django_filters.FilterSet):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -94,6 +95,19 @@ class Device(models.Model):
     cap_per_hour = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no hourly cap.")
     cap_per_day = models.PositiveIntegerField(null=True, blank=True, default=300, help_text="Empty: no daily cap.")
 
+    warm_up = models.BooleanField(
+        null=True,
+        blank=True,
+        help_text="Start with 20 messages a day and grow from day to day. Left open: on for new WhatsApp sessions.",
+    )
+    window_start = models.TimeField(null=True, blank=True, help_text="Sends only from this time of day …")
+    window_end = models.TimeField(null=True, blank=True, help_text="… to this one; past midnight if it is earlier.")
+    time_zone = models.CharField(
+        max_length=64,
+        blank=True,
+        help_text="Zone of the sending window, as Asia/Kuala_Lumpur. Empty: the installation's.",
+    )
+
     next_send_at = models.DateTimeField(null=True, blank=True, editable=False)
     held_until = models.DateTimeField(null=True, blank=True, editable=False)
     hold_reason = models.CharField(max_length=200, blank=True, editable=False)
@@ -143,11 +157,19 @@ class Device(models.Model):
                 errors["credentials"] = f"{driver.label} needs: {', '.join(missing)}."
             if driver.transport == "session" and self.lanes != 1:
                 errors["lanes"] = "A WhatsApp session sends one message at a time: set lanes to 1."
+        if (self.window_start is None) != (self.window_end is None):
+            errors["window_end" if self.window_end is None else "window_start"] = (
+                "A sending window has a start and an end: fill in both, or neither."
+            )
+        if self.time_zone and self.time_zone not in available_timezones():
+            errors["time_zone"] = f"“{self.time_zone}” is not a time zone; use a name like Asia/Kuala_Lumpur."
         if errors:
             raise ValidationError(errors)
 
     def save(self, **kwargs: Any) -> None:
         """Store the row; live clients notice changed credentials by ``config_version``."""
+        if self._state.adding and self.warm_up is None and self.gateway in registry.kinds():
+            self.warm_up = registry.driver_for(self.gateway).transport == "session"
         fields = kwargs.get("update_fields")
         if self.pk and (fields is None or {"credentials", "base_url", "options", "gateway"} & set(fields)):
             self.config_version += 1

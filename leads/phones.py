@@ -280,7 +280,7 @@ def _plan(code: str) -> _Plan | None:
     names = COUNTRY_CODE_TO_REGION_CODE[int(code)]
     if names == ("001",):  # a service without a country: rare enough for the library
         return None
-    metadata = [PhoneMetadata.metadata_for_region(name, None) for name in names]
+    metadata = [known for name in names if (known := PhoneMetadata.metadata_for_region(name, None))]
     main = metadata[0].national_prefix_for_parsing
     return _Plan(
         prefix=re.compile(main) if main else None,
@@ -291,7 +291,9 @@ def _plan(code: str) -> _Plan | None:
 @cache
 def _home(region: str) -> _Home | None:
     metadata = PhoneMetadata.metadata_for_region(region, None) if known_region(region) else None
-    if metadata is None or COUNTRY_CODE_TO_REGION_CODE[metadata.country_code][0] != region:
+    if metadata is None or metadata.country_code is None or metadata.general_desc is None:
+        return None
+    if COUNTRY_CODE_TO_REGION_CODE[metadata.country_code][0] != region:  # a plan shared with a larger neighbour
         return None
     prefix = metadata.national_prefix or ""
     if (metadata.national_prefix_for_parsing or "") != prefix or metadata.national_prefix_transform_rule:
@@ -300,7 +302,7 @@ def _home(region: str) -> _Home | None:
         country_code=str(metadata.country_code),
         national_prefix=prefix,
         abroad=re.compile(metadata.international_prefix or "(?!)"),
-        general=re.compile(metadata.general_desc.national_number_pattern),
+        general=re.compile(metadata.general_desc.national_number_pattern or "(?!)"),
     )
 
 

@@ -214,7 +214,7 @@ def working_on(*, import_id: int, at_once: int | None = None) -> Iterator[None]:
             if at_once is not None:
                 slot = next((number for number in range(at_once) if _try_lock(cursor, _SLOT_LOCK, number)), None)
                 if slot is None:
-                    raise ImportBusy(f"{at_once} imports are running already")
+                    raise ImportBusy(f"the limit of imports at once ({at_once}) is reached")
             yield
         finally:
             if slot is not None:

@@ -96,9 +96,9 @@ class _Text:
 def _text_of(file: BinaryIO, start: bytes) -> _Text:
     """The encoding that the whole file is in; one pass over it. Raises LeadFileProblem."""
     marked = next((name for mark, name in _BOMS if start.startswith(mark)), None)
-    if marked is None and b"\x00" in start:
+    even, odd = start[0::2].count(0), start[1::2].count(0)
+    if marked is None and (even + odd) * 20 > len(start):
         # UTF-16 without a mark: the zero halves of Latin letters, commas and digits stand on one side.
-        even, odd = start[0::2].count(0), start[1::2].count(0)
         if min(even, odd) * 10 > max(even, odd):
             raise LeadFileProblem("not_text", "The file is not text: save the table as “CSV UTF-8” and import that.")
         marked = "utf-16-be" if even > odd else "utf-16-le"
@@ -134,7 +134,7 @@ def _decodes(file: BinaryIO, encoding: str) -> bool:
         return False
 
 
-def _decoded(file: BinaryIO, decoder: codecs.IncrementalDecoder) -> Iterator[str]:
+def _decoded(file: BinaryIO, decoder: codecs.IncrementalDecoder | io.IncrementalNewlineDecoder) -> Iterator[str]:
     """The whole file through ``decoder``, block by block."""
     file.seek(0)
     while block := file.read(_BLOCK):

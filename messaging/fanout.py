@@ -71,6 +71,7 @@ def _pick(batch: Batch, leads: QuerySet[Lead], devices: Sequence[int], chunk: in
     else:
         route, more = "a.device_id", ()
     with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS pg_temp.fan_out")
         cursor.execute(
             f"CREATE TEMPORARY TABLE fan_out ON COMMIT DROP AS "  # noqa: S608 - built from our own queryset
             f"SELECT a.id, a.phone, {route} AS device_id FROM ({select}) AS a (id, phone, device_id)",

@@ -53,7 +53,7 @@ CODES: dict[str, tuple[int, str]] = {
     "error": (500, "Something broke on our side"),
     "unavailable": (503, "A part of the system does not answer"),
 }
-"""Status and title by code. The domain's refusals bring codes of their own, with the status and title of ``refused``."""
+"""Status and title by code. The domain's refusals bring codes of their own, with status and title of ``refused``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +92,22 @@ class Problem:
 
     def response(self, headers: Mapping[str, str] | None = None) -> JsonResponse:
         """The answer that carries it."""
-        return JsonResponse(self.body(), status=self.http_status(), content_type=MEDIA_TYPE, headers=headers)
+        return JsonResponse(
+            self.body(),
+            status=self.http_status(),
+            content_type=MEDIA_TYPE,
+            headers=headers,
+            json_dumps_params={"ensure_ascii": False},
+        )
 
 
-def handle(exc: Exception, context: Mapping[str, Any]) -> HttpResponse | None:  # noqa: ARG001 - DRF's signature
+def handle(exc: Exception, context: Mapping[str, Any]) -> HttpResponse | None:
     """DRF's exception handler. None (an unhandled error) lets Django log it and :func:`server_error` answer.
 
     Not a DRF response: a problem is JSON whatever the view renders.
     """
+    if isinstance(exc, UnicodeDecodeError) and not hasattr(context["request"], "_user"):
+        exc = exceptions.AuthenticationFailed("Invalid token.")  # knox decodes whatever bytes a stranger sends
     problem = problem_of(exc)
     if problem is None:
         return None

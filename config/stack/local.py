@@ -302,6 +302,6 @@ def erase(root: Path | None = None) -> None:
         return
     for nested in sorted(root.rglob("stack.lock")):
         end(nested.parent)
-        forget_private_folder(nested.parent / "postgres.path")
-        forget_private_folder(nested.parent / "socket.path")
+    for pointer in sorted((*root.rglob("postgres.path"), *root.rglob("socket.path"))):
+        forget_private_folder(pointer)
     shutil.rmtree(root)

@@ -18,12 +18,14 @@ from django.conf import settings
 from django.db import connections
 from psycopg2 import errors
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
-from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+from messaging.dispatch.prepared import Statement
 
 Row = tuple[Any, ...]
 Params = Mapping[str, Any]
 
 BORROW_SECONDS = 30.0
+_DJANGO_ONLY = frozenset({"context", "cursor_factory", "server_side_binding"})
 RACES = (errors.DeadlockDetected, errors.SerializationFailure)
 """Errors of a statement that was rolled back whole and may simply be run again."""
 
@@ -32,38 +34,72 @@ class PoolExhausted(psycopg2.OperationalError):
     """Every connection stayed busy for :data:`BORROW_SECONDS`."""
 
 
+class Session:
+    """One connection, borrowed, with the statements it has prepared."""
+
+    def __init__(self, connection: Connection, *, prepare: bool) -> None:
+        self._connection = connection
+        self._prepare = prepare
+        self._prepared: set[str] = set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone."""
+        return bool(self._connection.closed)
+
+    def execute(self, statement: Statement, params: Params) -> list[Row]:
+        """Run the statement and return its rows."""
+        with self._connection.cursor() as cursor:
+            if not self._prepare:
+                cursor.execute(statement.text, params)
+            else:
+                if statement.name not in self._prepared:
+                    cursor.execute(statement.prepare)
+                    self._prepared.add(statement.name)
+                cursor.execute(statement.execute, params)
+            return cursor.fetchall() if cursor.description else []
+
+    def control(self, command: str) -> None:
+        """BEGIN, COMMIT or ROLLBACK."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(command)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
 class Pool:
     """At most ``size`` connections to the default database, opened when needed, safe for threads."""
 
     def __init__(self, *, size: int) -> None:
-        self._slots: LifoQueue[Connection | None] = LifoQueue()
+        self._slots: LifoQueue[Session | None] = LifoQueue()
         for _ in range(size):
             self._slots.put(None)
 
-    def execute(self, sql: str, params: Params) -> list[Row]:
+    def execute(self, statement: Statement, params: Params) -> list[Row]:
         """Run one statement in a transaction of its own and return its rows. Lost races are run again."""
         for attempt in range(1, 4):
             try:
-                with self._borrowed() as connection, connection.cursor() as cursor:
-                    cursor.execute(sql, params)
-                    return cursor.fetchall() if cursor.description else []
+                with self._borrowed() as session:
+                    return session.execute(statement, params)
             except RACES:
                 if attempt == 3:
                     raise
         raise AssertionError("unreachable")
 
     @contextmanager
-    def transaction(self) -> Iterator[Cursor]:
+    def transaction(self) -> Iterator[Session]:
         """Several statements in one transaction: committed at the end, rolled back on any exception."""
-        with self._borrowed() as connection, connection.cursor() as cursor:
-            cursor.execute("BEGIN")
+        with self._borrowed() as session:
+            session.control("BEGIN")
             try:
-                yield cursor
+                yield session
             except BaseException:
-                if not connection.closed:
-                    cursor.execute("ROLLBACK")
+                if not session.closed:
+                    session.control("ROLLBACK")
                 raise
-            cursor.execute("COMMIT")
+            session.control("COMMIT")
 
     def close(self) -> None:
         """Close what is idle. Call it when nobody borrows any more."""
@@ -73,39 +109,39 @@ class Pool:
                 idle.append(self._slots.get_nowait())
             except Empty:
                 break
-        for connection in idle:
-            if connection is not None:
-                connection.close()
+        for session in idle:
+            if session is not None:
+                session.close()
             self._slots.put(None)
 
     @contextmanager
-    def _borrowed(self) -> Iterator[Connection]:
+    def _borrowed(self) -> Iterator[Session]:
         try:
-            connection = self._slots.get(timeout=BORROW_SECONDS)
+            session = self._slots.get(timeout=BORROW_SECONDS)
         except Empty:
             raise PoolExhausted(f"no database connection came free in {BORROW_SECONDS:g} s") from None
         try:
-            if connection is None or connection.closed:
-                connection = _open()
-            yield connection
+            if session is None or session.closed:
+                session = _open()
+            yield session
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as problem:
             # the server went away: do not hand this connection to the next borrower
-            if connection is not None and not isinstance(problem, RACES):
-                connection.close()
+            if session is not None and not isinstance(problem, RACES):
+                session.close()
             raise
         finally:
-            self._slots.put(None if connection is None or connection.closed else connection)
+            self._slots.put(None if session is None or session.closed else session)
 
 
-def _open() -> Connection:
+def _open() -> Session:
     params = connections["default"].get_connection_params()
-    params.pop("cursor_factory", None)
     params.setdefault("application_name", "flotilla-dispatch")
-    connection = psycopg2.connect(**{k: v for k, v in params.items() if k not in {"context", "server_side_binding"}})
+    known = {name: value for name, value in params.items() if name not in _DJANGO_ONLY}
+    connection = psycopg2.connect(**known)
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute("SET TIME ZONE 'UTC'; SET statement_timeout = '30s'")
-    return connection
+        cursor.execute("SET TIME ZONE 'UTC'; SET statement_timeout = '30s'; SET plan_cache_mode = 'force_generic_plan'")
+    return Session(connection, prepare=settings.FLOTILLA_PREPARE)
 
 
 _lock = threading.Lock()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from messaging.dispatch import statements as sql
-from messaging.dispatch.pool import Cursor, Pool, shared_pool
+from messaging.dispatch.pool import Pool, Session, shared_pool
 from messaging.dispatch.publish import Released, publish
 
 DEVICES_PER_ROUND = 1000
@@ -32,29 +32,27 @@ def release_round(*, pool: Pool | None = None, limit: int = DEVICES_PER_ROUND) -
 
     Returns how many devices were looked at and what was released.
     """
-    with (pool or shared_pool()).transaction() as cursor:
-        cursor.execute(sql.DUE_DEVICES, {"limit": limit})
-        devices = cursor.fetchall()
-        return len(devices), _release(cursor, devices)
+    with (pool or shared_pool()).transaction() as session:
+        devices = session.execute(sql.DUE_DEVICES, {"limit": limit})
+        return len(devices), _release(session, devices)
 
 
 def release_next(*, device_id: int, pool: Pool | None = None) -> Released | None:
     """Hand over: release at most one message of this device, now, to the caller, who must carry it."""
-    with (pool or shared_pool()).transaction() as cursor:
-        cursor.execute(sql.THIS_DEVICE, {"device": device_id})
-        released = _release(cursor, cursor.fetchall(), most=1)
+    with (pool or shared_pool()).transaction() as session:
+        released = _release(session, session.execute(sql.THIS_DEVICE, {"device": device_id}), most=1)
         return released[0] if released else None
 
 
-def _release(cursor: Cursor, devices: list[tuple[Any, ...]], *, most: int = 1_000_000) -> list[Released]:
+def _release(session: Session, devices: list[tuple[Any, ...]], *, most: int = 1_000_000) -> list[Released]:
     """Release for devices whose rows are locked; ``devices`` are (id, rests_until, resting) rows."""
     resting = [(device, until) for device, until, rests in devices if rests]
     ready = [device for device, _, rests in devices if not rests]
     released: list[Released] = []
     if ready:
-        cursor.execute(sql.RELEASE, {"devices": ready, "most": most})
-        released = [Released(message_id=m, device_id=d, release_no=r) for m, d, r in cursor.fetchall()]
-        cursor.execute(sql.SET_WAKE, {"devices": ready})
+        rows = session.execute(sql.RELEASE, {"devices": ready, "most": most})
+        released = [Released(message_id=m, device_id=d, release_no=r) for m, d, r in rows]
+        session.execute(sql.SET_WAKE, {"devices": ready})
     if resting:
-        cursor.execute(sql.REST, {"devices": [d for d, _ in resting], "until": [until for _, until in resting]})
+        session.execute(sql.REST, {"devices": [d for d, _ in resting], "until": [until for _, until in resting]})
     return released

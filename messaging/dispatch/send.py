@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, time
 from enum import StrEnum
 from random import Random
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import structlog
 from django.conf import settings
@@ -21,7 +23,7 @@ from messaging.dispatch.decide import Decision, decide
 from messaging.dispatch.pool import Pool, shared_pool
 from messaging.dispatch.publish import publish
 from messaging.dispatch.release import release_next
-from messaging.pacing import Rhythm, gap_seconds
+from messaging.pacing import Rhythm, Window, gap_seconds, warm_up_cap
 from messaging.rendering import TemplateProblem, render
 from messaging.states import State
 
@@ -48,7 +50,6 @@ class Job:
     message_id: int
     release_no: int
     device_id: int
-    lane: int
     uid: UUID
     round: int
     phone: str
@@ -59,6 +60,9 @@ class Job:
     device_rhythm: Rhythm
     paced: bool
     capped_lanes: bool
+    now: datetime
+    warm_up_cap: int | None
+    window: Window | None
     variables: Mapping[str, Any]
 
     @property
@@ -70,6 +74,70 @@ class Job:
     def key(self) -> dict[str, Any]:
         """The fence every statement about this send carries."""
         return {"message": self.message_id, "release_no": self.release_no, "device": self.device_id}
+
+
+class _Peeked(NamedTuple):
+    """A row of the PEEK statement."""
+
+    message_id: int
+    release_no: int
+    device_id: int
+    uid: str
+    round: int
+    phone: str
+    content: dict[str, Any]
+    batch_min: float
+    batch_max: float
+    gateway: str
+    config_version: int
+    lanes: int
+    device_min: float
+    device_max: float
+    capped: bool
+    now: datetime
+    warm_from: datetime | None
+    window_start: time | None
+    window_end: time | None
+    zone: str
+    name: str | None
+    status: str | None
+    niches: list[str] | None
+    triggers: list[str] | None
+    custom: dict[str, Any] | None
+
+
+def _job(row: _Peeked) -> Job:
+    window = None
+    if row.window_start is not None and row.window_end is not None:
+        window = Window(row.window_start, row.window_end, ZoneInfo(row.zone or settings.TIME_ZONE))
+    name = row.name or ""
+    return Job(
+        message_id=row.message_id,
+        release_no=row.release_no,
+        device_id=row.device_id,
+        uid=UUID(row.uid),
+        round=row.round,
+        phone=row.phone,
+        content=row.content,
+        gateway=row.gateway,
+        config_version=row.config_version,
+        device_rhythm=Rhythm(row.device_min, row.device_max),
+        batch_rhythm=Rhythm(row.batch_min, row.batch_max),
+        paced=row.capped or row.device_max > 0 or row.batch_max > 0,
+        capped_lanes=row.capped and row.lanes > 1,
+        now=row.now,
+        warm_up_cap=warm_up_cap(age=row.now - row.warm_from) if row.warm_from else None,
+        window=window,
+        variables={
+            **(row.custom or {}),
+            "name": name,
+            "first_name": name.split(" ", 1)[0],
+            "phone": row.phone,
+            "status": row.status or "",
+            "niches": row.niches or [],
+            "triggers": row.triggers or [],
+        },
+    )
 
 
 class Sender:
@@ -104,6 +172,9 @@ class Sender:
         if job is None:
             return Result.STALE
         self._device_id = job.device_id
+        closed_seconds = job.window.opens_in_seconds(job.now) if job.window else 0.0
+        if closed_seconds:
+            return self._hold(job, closed_seconds, "Outside the device's sending window.")
         try:
             client = self.clients.get(device_id=job.device_id, config_version=job.config_version)
         except RefreshFailed as problem:
@@ -135,35 +206,7 @@ class Sender:
 
     def _peek(self, message_id: int, release_no: int) -> Job | None:
         rows = self.pool.execute(sql.PEEK, {"message": message_id, "release_no": release_no})
-        if not rows:
-            return None
-        (message, release, device, lane, uid, round_no, phone, content, batch_min, batch_max, gateway, version, lanes,
-         device_min, device_max, capped, name, status, niches, triggers, custom) = rows[0]  # fmt: skip
-        return Job(
-            message_id=message,
-            release_no=release,
-            device_id=device,
-            lane=lane,
-            uid=UUID(str(uid)),
-            round=round_no,
-            phone=phone,
-            content=content,
-            batch_rhythm=Rhythm(batch_min, batch_max),
-            gateway=gateway,
-            config_version=version,
-            device_rhythm=Rhythm(device_min, device_max),
-            paced=capped or device_max > 0 or batch_max > 0,
-            capped_lanes=capped and lanes > 1,
-            variables={
-                **(custom or {}),
-                "name": name or "",
-                "first_name": (name or "").split(" ", 1)[0],
-                "phone": phone,
-                "status": status or "",
-                "niches": niches or [],
-                "triggers": triggers or [],
-            },
-        )
+        return _job(_Peeked(*rows[0])) if rows else None
 
     def _claim(self, job: Job, text: str, gap: float) -> int | None:
         """The attempt's number, or None if there was nothing to claim."""
@@ -173,14 +216,14 @@ class Sender:
             "gap_seconds": gap,
             "reference": job.reference,
             "text": text,
+            "warm_up_cap": job.warm_up_cap,
         }
         statement = sql.CLAIM_PACED if job.paced else sql.CLAIM_FREE
         if job.capped_lanes:
             # Two lanes must not both see the cap's last place: count only after the device's lock is held.
-            with self.pool.transaction() as cursor:
-                cursor.execute(sql.LOCK_DEVICE, params)
-                cursor.execute(statement, params)
-                rows = cursor.fetchall()
+            with self.pool.transaction() as session:
+                session.execute(sql.LOCK_DEVICE, params)
+                rows = session.execute(statement, params)
         else:
             rows = self.pool.execute(statement, params)
         return rows[0][0] if rows else None
@@ -229,7 +272,7 @@ class Sender:
 
     def _not_claimed(self, job: Job) -> Result:
         """Somebody else was here, or something changed since the release: find out which and put things right."""
-        rows = self.pool.execute(sql.WHY_NOT, job.key)
+        rows = self.pool.execute(sql.WHY_NOT, {**job.key, "warm_up_cap": job.warm_up_cap})
         if not rows:
             return Result.STALE
         _, batch_state, expired, lead_gone, opted_out, capped_for_seconds = rows[0]
@@ -245,11 +288,11 @@ class Sender:
         if expired:
             return self._end_unsent(job, State.EXPIRED, "expired", "It was not sent before its batch expired.")
         wait = float(capped_for_seconds or 0)
-        if wait > 0:
-            self.pool.execute(
-                sql.HOLD_DEVICE,
-                {"device": job.device_id, "seconds": wait, "reason": "The device's sending cap is reached."},
-            )
+        return self._hold(job, wait, "The device's sending cap is reached.") if wait > 0 else self._give_back(job)
+
+    def _hold(self, job: Job, seconds: float, reason: str) -> Result:
+        """The device rests for a while and the message waits with it."""
+        self.pool.execute(sql.HOLD_DEVICE, {"device": job.device_id, "seconds": seconds, "reason": reason})
         return self._give_back(job)
 
     def _give_back(self, job: Job, *, wait_seconds: float = 0.0) -> Result:

@@ -4,10 +4,16 @@ Lock order everywhere: device → lead → message → stream. ``flotilla_now()`
 set). The partial indexes named in comments are declared on the models.
 """
 
+from __future__ import annotations
+
+from messaging.dispatch.prepared import Statement
+
 # -- release -----------------------------------------------------------------------------------------------------------
 
 # Index device_due. NO KEY: foreign keys of a running fan-out hold KEY SHARE on device rows and must not hide them.
-DUE_DEVICES = """
+DUE_DEVICES = Statement(
+    "due_devices",
+    """
 SELECT id,
        greatest(next_send_at, held_until) AS rests_until,
        coalesce(greatest(next_send_at, held_until) > flotilla_now(), false) AS resting
@@ -16,23 +22,29 @@ WHERE state = 'active' AND wake_at <= flotilla_now()
 ORDER BY wake_at
 LIMIT %(limit)s
 FOR NO KEY UPDATE SKIP LOCKED
-"""
+""",
+)
 
 # The same for one device, waiting for whoever has it: lanes of one device hand over one after the other.
-THIS_DEVICE = """
+THIS_DEVICE = Statement(
+    "this_device",
+    """
 SELECT id,
        greatest(next_send_at, held_until) AS rests_until,
        coalesce(greatest(next_send_at, held_until) > flotilla_now(), false) AS resting
 FROM devices_device
 WHERE id = %(device)s AND state = 'active'
 FOR NO KEY UPDATE
-"""
+""",
+)
 
 # Indexes message_one_in_flight (free lanes), stream_open_by_device, message_next.
 # A statement of its own after the device locks, so that its snapshot is later than theirs. A device with a gap of its
 # own uses one lane: filling more would only make claims that pacing refuses. Streams of one device take turns: the
 # first message of each stream before the second of any, least recently served stream first.
-RELEASE = """
+RELEASE = Statement(
+    "release",
+    """
 WITH slot AS MATERIALIZED (
     SELECT d.id AS device_id, l.lane, row_number() OVER (PARTITION BY d.id ORDER BY l.lane) AS rank
     FROM devices_device d
@@ -73,11 +85,14 @@ WITH slot AS MATERIALIZED (
       AND EXISTS (SELECT FROM messaging_stream o WHERE o.device_id = s.device_id AND o.is_open AND o.id <> s.id)
 )
 SELECT id, device_id, release_no FROM released ORDER BY device_id, id
-"""
+""",
+)
 
 # After RELEASE, in the same transaction. NULL when every lane is taken (a record wakes the device) or nothing waits;
 # else the moment the next message is due, which is now if this statement released less than was free.
-SET_WAKE = """
+SET_WAKE = Statement(
+    "set_wake",
+    """
 UPDATE devices_device d
 SET wake_at = CASE WHEN busy.lanes >= (CASE WHEN d.delay_max_seconds > 0 THEN 1 ELSE d.lanes END) THEN NULL ELSE (
     SELECT min(f.due_at)
@@ -90,31 +105,40 @@ FROM unnest(%(devices)s::bigint[]) AS asked(id)
 CROSS JOIN LATERAL (SELECT count(*) AS lanes FROM messaging_message f
                     WHERE f.device_id = asked.id AND f.state IN ('queued', 'sending')) busy
 WHERE d.id = asked.id
-"""
+""",
+)
 
-REST = """
+REST = Statement(
+    "rest",
+    """
 UPDATE devices_device d SET wake_at = asked.wake_at
 FROM unnest(%(devices)s::bigint[], %(until)s::timestamptz[]) AS asked(id, wake_at)
 WHERE d.id = asked.id
-"""
+""",
+)
 
 # -- send --------------------------------------------------------------------------------------------------------------
 
 # Is this release still ours, and what is there to know? Reads only.
-PEEK = """
-SELECT m.id, m.release_no, m.device_id, m.lane, m.uid, m.round, m.phone,
+PEEK = Statement(
+    "peek",
+    """
+SELECT m.id, m.release_no, m.device_id, m.uid::text, m.round, m.phone,
        b.content, b.delay_min_seconds, b.delay_max_seconds,
        d.gateway, d.config_version, d.lanes, d.delay_min_seconds, d.delay_max_seconds,
-       d.cap_per_hour IS NOT NULL OR d.cap_per_day IS NOT NULL AS capped,
+       d.cap_per_hour IS NOT NULL OR d.cap_per_day IS NOT NULL OR coalesce(d.warm_up, false) AS capped,
+       flotilla_now() AS now, CASE WHEN d.warm_up THEN d.created_at END AS warm_from,
+       d.window_start, d.window_end, d.time_zone,
        l.name, l.status, l.niches, l.triggers, l.custom
 FROM messaging_message m
 JOIN messaging_batch b ON b.id = m.batch_id
 JOIN devices_device d ON d.id = m.device_id
 LEFT JOIN leads_lead l ON l.id = m.lead_id
 WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'
-"""
+""",
+)
 
-LOCK_DEVICE = "SELECT FROM devices_device WHERE id = %(device)s FOR NO KEY UPDATE"
+LOCK_DEVICE = Statement("lock_device", "SELECT FROM devices_device WHERE id = %(device)s FOR NO KEY UPDATE")
 
 # The last act before bytes leave. The lead's row is share-locked, so that an opt-out either waits for this commit or
 # is seen here. Indexes attempt_device_started (caps, over rolling windows), primary keys. ``{lock}`` is FOR NO KEY
@@ -129,7 +153,7 @@ WITH d AS MATERIALIZED (
       AND (d.cap_per_hour IS NULL OR d.cap_per_hour > (
             SELECT count(*) FROM messaging_attempt a
             WHERE a.device_id = d.id AND a.started_at > flotilla_now() - interval '1 hour'))
-      AND (d.cap_per_day IS NULL OR d.cap_per_day > (
+      AND (least(d.cap_per_day, %(warm_up_cap)s) IS NULL OR least(d.cap_per_day, %(warm_up_cap)s) > (
             SELECT count(*) FROM messaging_attempt a
             WHERE a.device_id = d.id AND a.started_at > flotilla_now() - interval '1 day'))
     {lock}
@@ -152,19 +176,24 @@ RETURNING number
 """
 _RESERVE = """, reserved AS (
     UPDATE devices_device d
-    SET next_send_at = flotilla_now() + make_interval(secs => %(gap_seconds)s), last_sent_at = flotilla_now()
+    SET next_send_at = CASE WHEN %(gap_seconds)s > 0 THEN flotilla_now() + make_interval(secs => %(gap_seconds)s) END,
+        last_sent_at = flotilla_now()
     FROM claimed WHERE d.id = claimed.device_id
 )"""
-CLAIM_PACED = _CLAIM.format(lock="FOR NO KEY UPDATE", reserve=_RESERVE)
-CLAIM_FREE = _CLAIM.format(lock="", reserve="")
+CLAIM_PACED = Statement("claim_paced", _CLAIM.format(lock="FOR NO KEY UPDATE", reserve=_RESERVE))
+CLAIM_FREE = Statement("claim_free", _CLAIM.format(lock="", reserve=""))
 
 # Fenced by release_no. Accepts ``unknown`` too: a worker that was frozen past its lease still knows the truth. The
 # device is written only where there is something to say, so that lanes without pacing do not queue up on its row.
-RECORD = """
+RECORD = Statement(
+    "record",
+    """
 WITH device AS (
     UPDATE devices_device
-    SET wake_at = least(wake_at, greatest(flotilla_now(), next_send_at)),
-        next_send_at = greatest(next_send_at, flotilla_now() + make_interval(secs => %(gap_seconds)s)),
+    SET wake_at = least(wake_at,
+                        greatest(next_send_at, flotilla_now() + make_interval(secs => %(gap_seconds)s))),
+        next_send_at = CASE WHEN %(gap_seconds)s > 0
+            THEN greatest(next_send_at, flotilla_now() + make_interval(secs => %(gap_seconds)s)) ELSE next_send_at END,
         last_sent_at = flotilla_now(),
         reconnect_failures = 0
     WHERE id = %(device)s
@@ -200,17 +229,22 @@ WITH device AS (
     FROM held WHERE s.id = held.stream_id
 )
 SELECT state FROM held
-"""
+""",
+)
 
 # A claim that was refused, or a send that never came to it: back to pending, costing no attempt.
-GIVE_BACK = """
+GIVE_BACK = Statement(
+    "give_back",
+    """
 WITH device AS (
     SELECT id, greatest(flotilla_now(), next_send_at, held_until) AS able_at FROM devices_device
     WHERE id = %(device)s FOR NO KEY UPDATE
 ), back AS (
     UPDATE messaging_message m
     SET state = 'pending',
-        due_at = greatest(m.due_at, flotilla_now() + make_interval(secs => %(wait_seconds)s))
+        due_at = CASE WHEN %(wait_seconds)s > 0  -- else it keeps its place in its stream
+                      THEN greatest(m.due_at, flotilla_now() + make_interval(secs => %(wait_seconds)s))
+                      ELSE m.due_at END
     FROM device
     WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'
     RETURNING m.device_id, m.due_at
@@ -219,10 +253,13 @@ UPDATE devices_device d SET wake_at = least(d.wake_at, greatest(device.able_at, 
 FROM back JOIN device ON device.id = back.device_id
 WHERE d.id = back.device_id
 RETURNING d.id
-"""
+""",
+)
 
 # A message that ends without a call to the gateway: nothing in the content or the lead will ever let it go out.
-END_UNSENT = """
+END_UNSENT = Statement(
+    "end_unsent",
+    """
 WITH ended AS (
     UPDATE messaging_message m
     SET state = %(state)s, error_code = %(error_code)s, error_text = %(error_text)s
@@ -239,42 +276,55 @@ WITH ended AS (
 UPDATE devices_device d SET wake_at = least(d.wake_at, greatest(flotilla_now(), d.next_send_at, d.held_until))
 FROM ended WHERE d.id = ended.device_id
 RETURNING d.id
-"""
+""",
+)
 
 # Why a claim found nothing to claim.
-WHY_NOT = """
+WHY_NOT = Statement(
+    "why_not",
+    """
 SELECT d.state AS device_state, b.state AS batch_state, b.expires_at <= flotilla_now() AS expired,
        m.lead_id IS NULL AS lead_gone, l.opted_out_at IS NOT NULL AS opted_out,
        extract(epoch FROM greatest(
            CASE WHEN d.cap_per_hour IS NOT NULL THEN (
                SELECT a.started_at FROM messaging_attempt a WHERE a.device_id = d.id
                ORDER BY a.started_at DESC OFFSET greatest(d.cap_per_hour - 1, 0) LIMIT 1) + interval '1 hour' END,
-           CASE WHEN d.cap_per_day IS NOT NULL THEN (
+           CASE WHEN least(d.cap_per_day, %(warm_up_cap)s) IS NOT NULL THEN (
                SELECT a.started_at FROM messaging_attempt a WHERE a.device_id = d.id
-               ORDER BY a.started_at DESC OFFSET greatest(d.cap_per_day - 1, 0) LIMIT 1) + interval '1 day' END
+               ORDER BY a.started_at DESC OFFSET greatest(least(d.cap_per_day, %(warm_up_cap)s) - 1, 0) LIMIT 1
+           ) + interval '1 day' END
        ) - flotilla_now()) AS capped_for_seconds
 FROM messaging_message m
 JOIN messaging_batch b ON b.id = m.batch_id
 JOIN devices_device d ON d.id = m.device_id
 LEFT JOIN leads_lead l ON l.id = m.lead_id
 WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'
-"""
+""",
+)
 
 # -- what a device needs after an outcome ------------------------------------------------------------------------------
 
-HOLD_DEVICE = """
+HOLD_DEVICE = Statement(
+    "hold_device",
+    """
 UPDATE devices_device
 SET held_until = greatest(held_until, flotilla_now() + make_interval(secs => %(seconds)s)), hold_reason = %(reason)s,
     wake_at = greatest(wake_at, flotilla_now() + make_interval(secs => %(seconds)s))
 WHERE id = %(device)s
-"""
+""",
+)
 
-NEEDS_ATTENTION = """
+NEEDS_ATTENTION = Statement(
+    "needs_attention",
+    """
 UPDATE devices_device SET state = 'needs_attention', state_reason = %(reason)s
 WHERE id = %(device)s AND state = 'active'
-"""
+""",
+)
 
-RECONNECT_FAILED = """
+RECONNECT_FAILED = Statement(
+    "reconnect_failed",
+    """
 UPDATE devices_device
 SET reconnect_failures = reconnect_failures + 1,
     state = CASE WHEN reconnect_failures + 1 >= %(most)s THEN 'needs_attention' ELSE state END,
@@ -283,19 +333,25 @@ SET reconnect_failures = reconnect_failures + 1,
     hold_reason = %(reason)s
 WHERE id = %(device)s AND state = 'active'
 RETURNING reconnect_failures, state
-"""
+""",
+)
 
 # -- recovery ----------------------------------------------------------------------------------------------------------
 
 # Index message_queued.
-UNCLAIMED = """
+UNCLAIMED = Statement(
+    "unclaimed",
+    """
 SELECT id, device_id, release_no FROM messaging_message
 WHERE state = 'queued' AND queued_at < flotilla_now() - make_interval(secs => %(seconds)s)
 ORDER BY queued_at LIMIT %(limit)s
-"""
+""",
+)
 
 # Index message_queued. The lane is freed here.
-UNSTICK = """
+UNSTICK = Statement(
+    "unstick",
+    """
 WITH stuck AS (
     SELECT id FROM messaging_message
     WHERE state = 'queued' AND queued_at < flotilla_now() - make_interval(secs => %(seconds)s)
@@ -307,11 +363,14 @@ WITH stuck AS (
     FROM (SELECT DISTINCT device_id FROM back) b WHERE d.id = b.device_id
 )
 SELECT id FROM back
-"""
+""",
+)
 
 # Index message_leased. What a worker left behind may have reached the phone. Only where the gateway provably drops a
 # repeated id is it sent again by itself; everywhere else nobody guesses.
-EXPIRE_LEASES = """
+EXPIRE_LEASES = Statement(
+    "expire_leases",
+    """
 WITH lapsed AS (
     SELECT m.id, d.gateway = ANY(%(dedups)s) AS resend
     FROM messaging_message m JOIN devices_device d ON d.id = m.device_id
@@ -338,22 +397,29 @@ WITH lapsed AS (
     FROM (SELECT DISTINCT device_id FROM moved) m WHERE d.id = m.device_id
 )
 SELECT id, resend FROM moved
-"""
+""",
+)
 
 # The belt: whatever slept through its wake-up is woken. Indexes stream_open_by_device, message_one_in_flight.
-WAKE_SLEEPERS = """
+WAKE_SLEEPERS = Statement(
+    "wake_sleepers",
+    """
 UPDATE devices_device d SET wake_at = flotilla_now()
 WHERE d.state = 'active' AND d.wake_at IS NULL
   AND d.id IN (SELECT s.device_id FROM messaging_stream s JOIN messaging_batch b ON b.id = s.batch_id
                WHERE s.is_open AND b.state = 'running')
   AND NOT EXISTS (SELECT FROM messaging_message f WHERE f.device_id = d.id AND f.state IN ('queued', 'sending'))
 RETURNING d.id
-"""
+""",
+)
 
 # A settled unknown that is to be sent again may belong to a batch that had nothing else left.
-REOPEN_BATCHES = """
+REOPEN_BATCHES = Statement(
+    "reopen_batches",
+    """
 UPDATE messaging_batch SET state = 'running', finished_at = NULL
 WHERE state = 'finished' AND expires_at > flotilla_now()
   AND id IN (SELECT batch_id FROM messaging_stream WHERE is_open)
 RETURNING id
-"""
+""",
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from queue import Empty
 from typing import Any
 
@@ -95,13 +96,12 @@ class Channel(kombu_redis.Channel):
         "fetch_limit",
     )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
         self._shared: redis.Redis | None = None
         self._repairing: Iterator[Repaired] | None = None
-        super().__init__(*args, **kwargs)
-        if self.global_keyprefix:
-            self._disconnect_pools()
+        if connection.client.transport_options.get("global_keyprefix"):
             raise ValueError("global_keyprefix cannot be used with this transport: its scripts name keys themselves")
+        super().__init__(connection, *args, **kwargs)
 
     # -- connections
 
@@ -267,16 +267,18 @@ class Channel(kombu_redis.Channel):
     def repair_some(self) -> None:
         """A bounded piece of :func:`messaging.transport.repair.repair`, going round and round over the sweeps."""
         with self.conn_or_acquire() as client:
-            for _ in range(REPAIR_STEPS_PER_SWEEP):
-                self._repairing = self._repairing or repair_steps(client)
-                step = next(self._repairing, None)
-                if step is None:
-                    self._repairing = None
-                    return
-                if step.tokens_added or step.tokens_dropped:
-                    logger.warning(
-                        "Repaired device queues: %d tokens added, %d dropped", step.tokens_added, step.tokens_dropped
-                    )
+            self._repairing = self._repairing or repair_steps(client)
+            try:
+                steps = list(islice(self._repairing, REPAIR_STEPS_PER_SWEEP))
+            except self.ResponseError:
+                # Such as scripts refused on a full server, where taking messages still works and makes room.
+                logger.warning("Repair was refused; it goes on at a later sweep", exc_info=True)
+                steps = []
+        if len(steps) < REPAIR_STEPS_PER_SWEEP:
+            self._repairing = None
+        added, dropped = sum(step.tokens_added for step in steps), sum(step.tokens_dropped for step in steps)
+        if added or dropped:
+            logger.warning("Repaired device queues: %d tokens added, %d dropped", added, dropped)
 
     # -- queues as a whole
 

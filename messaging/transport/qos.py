@@ -165,12 +165,12 @@ class QoS(kombu_redis.QoS):
     ) -> None:
         try:
             message, exchange, routing_key = loads(bytes_to_str(entry)) if entry else ({}, "", "")
-        except ValueError:
+            headers = message.get("headers") or {}
+            bell = headers.get(BELL_HEADER)
+        except (ValueError, TypeError, AttributeError):
             logger.critical("Message %s cannot be read any more and is set aside in %s", tag, UNREADABLE_KEY)
             scripts.SET_ASIDE.run(client, keys=[*self._ledger, UNREADABLE_KEY], args=[tag, entry])
             return
-        headers = message.get("headers") or {}
-        bell = headers.get(BELL_HEADER)
         if not isinstance(bell, str):
             super().restore_by_tag(tag, client, leftmost)
             return

@@ -56,6 +56,9 @@ def test_nobody_and_wrong_token_are_told_how_to_log_in():
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION="Token 0123456789abcdef")
     problem(client.get(f"{V1}/devices"), 401, "authentication_failed")
+    client.credentials(HTTP_AUTHORIZATION="Token \xff")
+    problem(client.get(f"{V1}/devices"), 401, "authentication_failed")
+    problem(client.post(f"{V1}/pools", {}, headers={"Idempotency-Key": "a"}), 401, "authentication_failed")
 
 
 def test_read_only_role_is_forbidden_to_write():

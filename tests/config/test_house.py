@@ -70,3 +70,10 @@ def test_time_lives_in_rows_never_in_the_broker():
                     if isinstance(owner, ast.Name) and owner.id == "self":
                         wrong.append(f"{path}:{node.lineno}")
     assert wrong == []
+
+
+def test_the_database_is_spoken_to_through_psycopg2():
+    """Django prefers psycopg 3 where it finds one; pool and drivers are made for psycopg2."""
+    from django.db import connection
+
+    assert connection.Database.__name__ == "psycopg2"

@@ -268,38 +268,37 @@ def test_without_a_usable_python_there_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / ".venv").exists()
 
 
+@pytest.mark.slow
 def test_the_venv_is_made_once_and_again_only_when_something_changed(tmp_path: Path) -> None:
     folder = checkout_copy(tmp_path)
     chosen = f"PYTHON={Path(sys.executable).resolve()}"
-    first = make(folder, "venv", chosen, "-j4")
-    assert first.returncode == 0, first.stderr
-    assert "Installed in" in first.stderr
-    python = folder / ".venv" / "bin" / "python"
-    marker = folder / ".venv" / "marker"
-    marker.touch()
-    for arguments in (["venv"], ["venv", chosen]):
-        again = make(folder, *arguments)
-        assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
-    (folder / "requirements.lock").write_text("# nothing more\n")
-    assert "Installed in" in make(folder, "venv").stderr
-    assert marker.exists()
-    # As if killed while pip was at work: what is there cannot be trusted, so it is made anew.
-    (folder / ".venv" / "flotilla.unfinished").touch()
-    assert "Installed in" in make(folder, "venv").stderr
-    assert not marker.exists()
-    python.unlink()
-    python.symlink_to("/no/such/python")
-    assert "Installed in" in make(folder, "venv").stderr
-    assert make(folder, "venv").stderr == ""
+    lock, venv = folder / "requirements.lock", folder / ".venv"
+    marker = venv / "marker"
 
-
-def test_an_install_that_fails_says_why_in_a_line_and_is_tried_again(tmp_path: Path) -> None:
-    folder = checkout_copy(tmp_path)
-    (folder / "requirements.lock").write_text("./no-such-package ; python_version > '3'\n")
-    chosen = f"PYTHON={Path(sys.executable).resolve()}"
+    lock.write_text("./no-such-package ; python_version > '3'\n")
     failed = make(folder, "venv", chosen)
     assert failed.returncode != 0
     assert "Installing requirements.lock failed" in failed.stderr
     assert "Traceback" not in failed.stderr
-    (folder / "requirements.lock").write_text("# nothing\n")
-    assert make(folder, "venv", chosen).returncode == 0
+
+    # What an install cut short has left cannot be trusted, so it is made anew.
+    marker.touch()
+    lock.write_text("# nothing\n")
+    first = make(folder, "venv", chosen, "-j4")
+    assert first.returncode == 0, first.stderr
+    assert "Installed in" in first.stderr
+    assert not marker.exists()
+
+    marker.touch()
+    for arguments in (["venv"], ["venv", chosen]):
+        again = make(folder, *arguments)
+        assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    lock.write_text("# nothing more\n")
+    assert "Installed in" in make(folder, "venv").stderr
+    assert marker.exists()
+
+    (venv / "bin" / "python").unlink()
+    (venv / "bin" / "python").symlink_to("/no/such/python")
+    assert "Installed in" in make(folder, "venv").stderr
+    assert not marker.exists()
+    assert make(folder, "venv").stderr == ""

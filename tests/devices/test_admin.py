@@ -45,7 +45,12 @@ def form_data(**changes: Any) -> dict[str, Any]:
         "cap_per_hour": "",
         "cap_per_day": "300",
         "lanes": "1",
+        "warm_up": "unknown",
+        "window_start": "",
+        "window_end": "",
+        "time_zone": "",
         "options": "{}",
+        "initial-options": "{}",  # a field with a callable default brings its initial value along
         **NO_SHARES,
         **changes,
     }
@@ -202,6 +207,12 @@ def test_only_team_members_can_be_shared_with() -> None:
     assert client.post(page_of(device), form_data(**share, **{"shares-0-user": str(other.pk)})).status_code == 200
     assert client.post(page_of(device), form_data(**share, **{"shares-0-user": str(member.pk)})).status_code == 302
     assert list(DeviceShare.objects.values_list("user", flat=True)) == [member.pk]
+
+
+def test_a_window_needs_both_ends() -> None:
+    answer = signed_in(make_user(role="staff")).post(ADD, form_data(window_start="09:00"))
+    assert "window_end" in answer.context["adminform"].form.errors
+    assert not Device.objects.exists()
 
 
 # -- Actions -----------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def claim(device, released):
         sql.CLAIM_FREE,
         {
             "message": released.message_id, "release_no": released.release_no, "device": device.pk,
-            "lease_seconds": 60, "gap_seconds": 0, "reference": "r", "text": "t",
+            "lease_seconds": 60, "gap_seconds": 0, "reference": "r", "text": "t", "warm_up_cap": None,
         },
     )  # fmt: skip
     assert rows == [(1,)]

@@ -342,15 +342,15 @@ def test_garbage_in_a_device_list_is_set_aside(fleet: Fleet, client: redis.Redis
 
 
 def test_an_entry_that_cannot_be_read_does_not_stop_a_sweep(fleet: Fleet, client: redis.Redis) -> None:
-    client.hset("unacked", "bad", "garbage")
-    client.zadd("unacked_index", {"bad": 1.0})
+    client.hset("unacked", mapping={"bad": "garbage", "worse": '[1, "", "x"]'})
+    client.zadd("unacked_index", {"bad": 1.0, "worse": 2.0})
     fleet.send(1, "a")
     worker = fleet.worker(visibility_timeout=0)
     worker.hear(1)
     worker.channel.qos.restore_visible(num=None, interval=1)
     assert client.llen("device.1") == 1
     assert client.hlen("unacked") == 0
-    assert client.lrange("bell:unreadable", 0, -1) == [b"garbage"]
+    assert set(client.lrange("bell:unreadable", 0, -1)) == {b"garbage", b'[1, "", "x"]'}
     worker.channel.qos._delivered.clear()
 
 

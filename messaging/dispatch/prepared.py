@@ -1,0 +1,59 @@
+"""Statements that the server plans once per connection instead of once per call.
+
+Planning the corridor's statements takes twice as long as running them, so each is sent as ``PREPARE`` the first time a
+connection meets it and as ``EXECUTE`` from then on. Behind a pooler that changes the server connection from one
+transaction to the next (PgBouncer in transaction mode) ``FLOTILLA_PREPARE=0`` sends the plain text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_PLACEHOLDER = re.compile(r"%\((\w+)\)s")
+
+TYPES: Final = {
+    "dedups": "text[]",
+    "device": "bigint",
+    "devices": "bigint[]",
+    "error_code": "text",
+    "error_text": "text",
+    "external_id": "text",
+    "free": "boolean",
+    "gap_seconds": "float8",
+    "lease_seconds": "float8",
+    "limit": "bigint",
+    "message": "bigint",
+    "minutes": "int[]",
+    "most": "bigint",
+    "outcome": "text",
+    "reason": "text",
+    "reference": "text",
+    "release_no": "int",
+    "seconds": "float8",
+    "state": "text",
+    "text": "text",
+    "until": "timestamptz[]",
+    "wait_seconds": "float8",
+    "warm_up_cap": "int",
+}
+"""SQL types of the parameters, by name: a name means the same in every statement."""
+
+
+class Statement:
+    """One SQL statement with named parameters, as ``%(name)s``, of the types in :data:`TYPES`."""
+
+    __slots__ = ("execute", "name", "prepare", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        names = list(dict.fromkeys(_PLACEHOLDER.findall(text)))
+        types = f" ({', '.join(TYPES[parameter] for parameter in names)})" if names else ""
+        values = f" ({', '.join(f'%({parameter})s' for parameter in names)})" if names else ""
+        numbered = _PLACEHOLDER.sub(lambda found: f"${names.index(found[1]) + 1}", text)
+        self.name = f"flotilla_{name}"
+        self.text = text
+        self.prepare = f"PREPARE {self.name}{types} AS {numbered}"
+        self.execute = f"EXECUTE {self.name}{values}"
+
+    def __repr__(self) -> str:
+        return f"Statement({self.name})"
