@@ -6,7 +6,6 @@ Variables are listed in README.md. Without ``DATABASE_URL`` and ``REDIS_URL`` th
 from __future__ import annotations
 
 import os
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,9 +14,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse_lazy
 
 from config.stack.addresses import addresses, local_secrets
-
-# Django takes psycopg 3 where it finds one (a peer in the benchmarks brings it along); everything here is psycopg2.
-sys.modules["psycopg"] = None  # type: ignore[assignment]
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 PRODUCTION = os.environ.get("FLOTILLA_ENV", "local") == "production"
@@ -221,10 +217,10 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "priority_steps": [0],
     "visibility_timeout": 60,
+    "unacked_restore_throttle": 1,  # look for what a dead worker held every ten seconds, not every hundred
     "socket_timeout": 20,  # above the BRPOP timeout
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
-    # a Queue per publish must not become two Redis keys per device for ever
 }
 CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_TASK_CREATE_MISSING_QUEUES = True
@@ -240,7 +236,7 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 1
 
 # -- Logs --------------------------------------------------------------------------------------------------------------
 
-_shared_processors = [
+_shared_processors: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
@@ -60,8 +60,18 @@ def decrypt(token: str) -> Secrets:
         return Secrets(unreadable=token)
 
 
-class SecretsField(models.TextField):
+if TYPE_CHECKING:
+    _Text = models.TextField[Mapping[str, str], Secrets]
+else:
+    _Text = models.TextField
+
+
+class SecretsField(_Text):
     """A mapping of strings, encrypted in the database, :class:`Secrets` in Python."""
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: Mapping[str, str]  # type: ignore[assignment]  # how django-stubs learns a field's types
+        _pyi_private_get_type: Secrets  # type: ignore[assignment]
 
     def from_db_value(self, value: str | None, *_: object) -> Secrets:
         return decrypt(value or "")
@@ -79,4 +89,4 @@ class SecretsField(models.TextField):
         return encrypt(value) if value else ""
 
     def value_to_string(self, obj: models.Model) -> str:
-        return encrypt(self.value_from_object(obj) or {})
+        return encrypt(getattr(obj, self.attname) or {})

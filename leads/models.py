@@ -116,7 +116,7 @@ class LeadImportProblem(models.Model):
     access = Access(owner="lead_import__owner")
 
     lead_import = models.ForeignKey(LeadImport, on_delete=models.CASCADE, related_name="problems")
-    row_number = models.PositiveIntegerField(help_text="Line in the file; the header is row 1.")
+    row_number = models.PositiveIntegerField(help_text="As a spreadsheet shows it; the header is row 1.")
     field = models.CharField(max_length=60, blank=True)
     code = models.CharField(max_length=40)
     message = models.CharField(max_length=300)

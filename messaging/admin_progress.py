@@ -54,8 +54,7 @@ def bar(counts: Counts) -> SafeString:
     """The bar with its number: what has been sent, what failed, what nobody knows."""
     if not counts.total:
         return format_html('<span class="fl-muted">{}</span>', "–")
-    drawn = [part for part in reversed(parts(counts)) if part.word in {"Sent", "Failed", "Unknown"} and part.number]
-    drawn.sort(key=lambda part: ("Sent", "Failed", "Unknown").index(part.word))
+    drawn = [part for part in parts(counts) if part.word in {"Sent", "Failed", "Unknown"} and part.number]
     text = f"{counts.settled:,} of {counts.total:,}"
     return format_html(
         '<div class="fl-progress"><div class="fl-bar" role="img" aria-label="{}">{}</div>'

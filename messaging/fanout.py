@@ -58,18 +58,11 @@ def _pick(batch: Batch, leads: QuerySet[Lead], devices: Sequence[int], chunk: in
     """Put the next leads and their devices into a temporary table; returns (last lead id, number of leads)."""
     source = leads.filter(pk__gt=batch.fill_cursor).order_by("pk").values("pk", "phone", "device_id")[:chunk]
     select, params = source.query.sql_with_params()
+    route, more = "a.device_id", list[list[int] | int]()
     if devices:
         # The cursor makes the turns go on where the last chunk stopped, whoever fills the next.
-        route, more = (
-            "(%s::bigint[])[1 + (%s + row_number() OVER (ORDER BY a.id) - 1) %% %s]",
-            (
-                list(devices),
-                sum(batch.streams.values_list("total", flat=True)),
-                len(devices),
-            ),
-        )
-    else:
-        route, more = "a.device_id", ()
+        route = "(%s::bigint[])[1 + (%s + row_number() OVER (ORDER BY a.id) - 1) %% %s]"
+        more = [list(devices), sum(batch.streams.values_list("total", flat=True)), len(devices)]
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS pg_temp.fan_out")
         cursor.execute(

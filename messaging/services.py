@@ -12,10 +12,10 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import Count, Sum
 from django.db.models.functions import Coalesce
-from leads.phones import PhoneProblem, parse_phone
 
 from devices.models import Device, DeviceState
 from leads.models import Lead
+from leads.phones import PhoneProblem, parse_phone
 from messaging.models import Batch, BatchState, Message, Priority, Stream
 from messaging.rendering import TemplateProblem, check_template
 from messaging.states import IN_FLIGHT, State
@@ -222,8 +222,8 @@ def counts_of(batch_ids: Iterable[int]) -> dict[int, Counts]:
     ids = list(batch_ids)
     sums = (
         Stream.objects.filter(batch_id__in=ids)
-        .values("batch_id")
-        .annotate(total_=Sum("total"), **{f"{name}_": Sum(name) for name in Stream.COUNTERS})
+        .values_list("batch_id")
+        .annotate(*[Sum(name) for name in ("total", *Stream.COUNTERS)])
     )
     # Index message_one_in_flight: at most one row per lane of the fleet.
     flying = dict(
@@ -232,15 +232,10 @@ def counts_of(batch_ids: Iterable[int]) -> dict[int, Counts]:
         .values_list("batch_id")
         .annotate(Count("id"))
     )
-    found = {
-        row["batch_id"]: Counts(
-            total=row["total_"],
-            queued=flying.get(row["batch_id"], 0),
-            pending=max(row["waiting_"] - flying.get(row["batch_id"], 0), 0),
-            **{name: row[f"{name}_"] for name in Stream.COUNTERS if name != "waiting"},
-        )
-        for row in sums
-    }
+    found: dict[int, Counts] = {}
+    for batch_id, total, waiting, *settled in sums:
+        queued = flying.get(batch_id, 0)
+        found[batch_id] = Counts(total, max(waiting - queued, 0), queued, *settled)
     return {batch_id: found.get(batch_id, Counts()) for batch_id in ids}
 
 

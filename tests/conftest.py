@@ -10,7 +10,7 @@ from messaging.dispatch.pool import shared_pool
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None) -> Iterator[None]:  # noqa: PT004 - pytest-django's name
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
     """The test database, let go of by the dispatch pool before it is dropped."""
     yield
     shared_pool().close()

@@ -56,11 +56,17 @@ def make_leads(number: int, *, owner: User, **fields: Any) -> list[Lead]:
     return Lead.objects.bulk_create(rows)
 
 
-def make_batch(*, owner: User, devices: Sequence[Device], leads: int = 1, text: str = "Hello {{ name }}", **fields: Any) -> Batch:
+def make_batch(
+    *, owner: User, devices: Sequence[Device], leads: int = 1, text: str = "Hello {{ name }}", **fields: Any
+) -> Batch:
     """A filled batch whose leads go to ``devices`` turn by turn."""
     people = make_leads(leads, owner=owner)
     batch = services.open_batch(
-        owner=owner, name=f"batch {next(_numbers)}", content={"type": "text", "text": text}, now=timezone.now(), **fields
+        owner=owner,
+        name=f"batch {next(_numbers)}",
+        content={"type": "text", "text": text},
+        now=timezone.now(),
+        **fields,
     )
     fanout.fill(
         batch_id=batch.pk,

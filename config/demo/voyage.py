@@ -109,7 +109,7 @@ def watch(*, console: Console, run: Run) -> Run:
                 break
             if now - moved_at > STALLED_SECONDS:
                 raise VoyageFailed(
-                    f"Nothing has moved for {STALLED_SECONDS:.0f} s at {counts.settled:,} of {counts.total:,} messages; "
+                    f"Nothing has moved for {STALLED_SECONDS:.0f} s at {counts.settled:,} of {counts.total:,}; "
                     "the logs below .local/logs say more."
                 )
             time.sleep(0.2)

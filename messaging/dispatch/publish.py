@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 from celery import current_app
 from django.conf import settings
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 
 from devices.gateways import registry
 from messaging.transport import device_route
@@ -51,7 +51,7 @@ def publish(released: Sequence[Released]) -> int:
             for item in released:
                 send_to_device_queue(item, producer=producer)
                 done += 1
-    except (OperationalError, ConnectionError, TimeoutError) as problem:
+    except (BatchPublishError, OperationalError, ConnectionError, TimeoutError) as problem:
         log.warning("publish.broker_unreachable", wanted=len(released), error=type(problem).__name__)
         return 0
     return done

@@ -130,7 +130,13 @@ def test_launching_shows_what_will_happen_and_then_does_it_once(django_capture_o
     campaign = ready(me)
     client = signed_in(me)
     question = client.get(f"{LIST}{campaign.pk}/launch_campaign/").content.decode()
-    for words in ("5 of 8 leads that match", "2 opted out", "1 without recorded consent", "2 connected", "Launch to 5 leads"):
+    for words in (
+        "5 of 8 leads that match",
+        "2 opted out",
+        "1 without recorded consent",
+        "2 connected",
+        "Launch to 5 leads",
+    ):
         assert words in question
     assert not Run.objects.exists()
     with django_capture_on_commit_callbacks() as after_commit:
@@ -188,7 +194,11 @@ def test_a_runs_page_follows_it_and_pauses_resumes_and_cancels() -> None:
     text = client.get(f"{RUNS}{run.pk}/change/").content.decode()
     assert 'data-part="Pending">5<' in text
     assert f'data-poll="{RUNS}{run.pk}/progress/"' in text
-    for what, after, words in (("pause", "paused", "Resume"), ("resume", "running", "Pause"), ("cancel", "cancelled", None)):
+    for what, after, words in (
+        ("pause", "paused", "Resume"),
+        ("resume", "running", "Pause"),
+        ("cancel", "cancelled", None),
+    ):
         assert "confirmed" in client.get(f"{RUNS}{run.pk}/{what}_run/").content.decode()
         client.post(f"{RUNS}{run.pk}/{what}_run/", {"confirmed": "yes"})
         assert run.batch is not None

@@ -39,7 +39,7 @@ def superuser() -> User:
 
 def test_home_shows_devices_runs_todays_messages_and_failures() -> None:
     me = make_user(role="staff")
-    pool, devices = make_pool(owner=me, devices=3)
+    pool, _devices = make_pool(owner=me, devices=3)
     make_device(owner=me, state="paused")
     make_leads(4, owner=me)
     run = services.launch(campaign=make_campaign(owner=me, pool=pool, name="Raya greetings"), now=timezone.now()).run

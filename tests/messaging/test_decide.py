@@ -27,13 +27,16 @@ def test_each_outcome_has_one_consequence(outcome: Outcome, state: State, free: 
 
 def test_an_unknown_outcome_is_only_resent_where_the_gateway_drops_repeats() -> None:
     for semantics in ("none", "echoed", "searchable"):
-        assert decide(Unknown("t", ""), attempt=1, retry_minutes=MINUTES, id_semantics=semantics).state is State.UNKNOWN
+        held = decide(Unknown("t", ""), attempt=1, retry_minutes=MINUTES, id_semantics=semantics)
+        assert held.state is State.UNKNOWN
     resent = decide(Unknown("t", ""), attempt=1, retry_minutes=MINUTES, id_semantics="dedups")
     assert (resent.state, resent.wait_seconds) == (State.PENDING, 300)
 
 
 def test_temporary_failures_end_after_five_retries() -> None:
-    states = [decide(Temporary("b", ""), attempt=n, retry_minutes=MINUTES, id_semantics="none").state for n in range(1, 7)]
+    states = [
+        decide(Temporary("b", ""), attempt=n, retry_minutes=MINUTES, id_semantics="none").state for n in range(1, 7)
+    ]
     assert states == [State.PENDING] * 5 + [State.FAILED]
 
 
@@ -42,5 +45,6 @@ def test_an_unknown_outcome_never_becomes_failed_by_running_out_of_attempts() ->
 
 
 def test_being_throttled_rests_the_device_and_being_logged_out_asks_for_a_person() -> None:
-    assert decide(Throttled("429", "", 30), attempt=1, retry_minutes=MINUTES, id_semantics="none").hold_device_seconds == 30
+    throttled = decide(Throttled("429", "", 30), attempt=1, retry_minutes=MINUTES, id_semantics="none")
+    assert throttled.hold_device_seconds == 30
     assert decide(SessionLost("401", ""), attempt=1, retry_minutes=MINUTES, id_semantics="none").device_needs_attention

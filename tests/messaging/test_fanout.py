@@ -64,9 +64,14 @@ def test_a_crash_between_chunks_is_resumed_without_a_second_message():
     batch = open_batch(owner)
     leads, ids = Audience(owner_id=owner.pk).reachable(), [d.pk for d in devices]
     assert fanout.fill_chunk(batch_id=batch.pk, leads=leads, devices=ids, chunk=4) == (False, 4)
-    with pytest.raises(KeyboardInterrupt), transaction.atomic():  # dies after the work, before the commit
-        fanout.fill_chunk(batch_id=batch.pk, leads=leads, devices=ids, chunk=4)
-        raise KeyboardInterrupt
+
+    def dies_before_the_commit():
+        with transaction.atomic():
+            fanout.fill_chunk(batch_id=batch.pk, leads=leads, devices=ids, chunk=4)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dies_before_the_commit()
     assert Message.objects.count() == 4
     assert fanout.fill(batch_id=batch.pk, leads=leads, devices=ids, chunk=4) == 6
     assert Message.objects.values("phone").distinct().count() == Message.objects.count() == 10
@@ -78,15 +83,14 @@ def test_ten_fan_outs_at_once_make_one_message_per_person():
     _, devices = make_pool(owner=owner, devices=3)
     make_leads(60, owner=owner)
     batch = open_batch(owner)
+    ids = [device.pk for device in devices]
     start = threading.Barrier(10)
     errors: list[BaseException] = []
 
     def run() -> None:
         start.wait()
         try:
-            fanout.fill(
-                batch_id=batch.pk, leads=Audience(owner_id=owner.pk).reachable(), devices=[d.pk for d in devices], chunk=9
-            )
+            fanout.fill(batch_id=batch.pk, leads=Audience(owner_id=owner.pk).reachable(), devices=ids, chunk=9)
         except fanout.FanOutBusy:
             pass
         except BaseException as error:  # noqa: BLE001 - told to the main thread

@@ -27,7 +27,8 @@ def test_one_message_per_lane_in_order():
     first, second = make_batch(owner=owner, devices=[single], leads=3), make_batch(owner=owner, devices=[wide], leads=5)
     looked_at, released = release_round()
     assert looked_at == 2
-    assert {item.message_id for item in released} == {messages_of(first)[0].pk, *(m.pk for m in messages_of(second)[:3])}
+    expected = [messages_of(first)[0], *messages_of(second)[:3]]
+    assert {item.message_id for item in released} == {message.pk for message in expected}
     assert (in_flight(single), in_flight(wide)) == (1, 3)
     assert release_round() == (0, [])
 
@@ -101,7 +102,8 @@ def test_a_single_message_goes_before_bulk():
 def test_batches_on_one_device_take_turns():
     owner = make_user()
     device = make_device(owner=owner)
-    large, small = make_batch(owner=owner, devices=[device], leads=20), make_batch(owner=owner, devices=[device], leads=5)
+    large = make_batch(owner=owner, devices=[device], leads=20)
+    small = make_batch(owner=owner, devices=[device], leads=5)
     served = []
     for _ in range(10):
         released = release_next(device_id=device.pk)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -88,7 +89,7 @@ def test_gaps_and_caps_hold_in_every_rolling_window(simulator, gap, spread, per_
     pool.close()
     at = starts(device)
     assert len(at) == 25
-    for earlier, later in zip(at, at[1:], strict=False):
+    for earlier, later in pairwise(at):
         assert later - earlier >= timedelta(seconds=gap)
     for cap, length in ((per_hour, timedelta(hours=1)), (per_day, timedelta(days=1))):
         if cap is not None:
@@ -103,7 +104,7 @@ def test_the_larger_of_the_devices_and_the_campaigns_delay_counts(simulator):
     run_until_sent(pool, seed=1)
     pool.close()
     at = starts(device)
-    assert all(timedelta(seconds=60) <= b - a <= timedelta(seconds=95) for a, b in zip(at, at[1:], strict=False))
+    assert all(timedelta(seconds=60) <= b - a <= timedelta(seconds=95) for a, b in pairwise(at))
 
 
 def test_nothing_leaves_outside_the_window(simulator):

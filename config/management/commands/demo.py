@@ -30,9 +30,12 @@ class Command(BaseCommand):
         console = Console(highlight=False, soft_wrap=True)
         code, arrived = 0, False
         try:
-            with Interrupts().installed() as interrupts, full_stack(
-                interrupts=interrupts, say=console.print, env={"FLOTILLA_RETRY_MINUTES": RETRY_MINUTES}
-            ) as stack:
+            with (
+                Interrupts().installed() as interrupts,
+                full_stack(
+                    interrupts=interrupts, say=console.print, env={"FLOTILLA_RETRY_MINUTES": RETRY_MINUTES}
+                ) as stack,
+            ):
                 code = _sail(stack, source=source, devices=devices)
                 arrived = True
                 if not code:
