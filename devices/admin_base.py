@@ -14,6 +14,7 @@ from typing import Any
 
 import unfold.paginator
 from django import forms
+from django.contrib.admin import ShowFacets
 from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import FieldDoesNotExist
@@ -66,6 +67,12 @@ class PageList(ChangeList):
     """
 
     result_list: Any
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
+        """Where no column may be sorted by (``sortable_by = ()``), not by an address made by hand either."""
+        if self.model_admin.sortable_by is not None and not self.model_admin.sortable_by:
+            return list(self.model_admin.get_ordering(request) or self.lookup_opts.ordering)
+        return list(super().get_ordering(request, queryset))
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -173,6 +180,7 @@ class OwnedAdmin(RoleMixin, ModelAdmin):
     }
     list_per_page = 50
     show_full_result_count = False
+    show_facets = ShowFacets.NEVER  # a COUNT per choice of every filter
     paginator: type[Paginator] = BoundedPaginator
     list_filter_submit = True
     warn_unsaved_form = True

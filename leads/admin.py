@@ -122,6 +122,7 @@ class LeadAdmin(OwnedAdmin):
     )
     search_fields = ("name", "phone")
     search_help_text = "Name, or a whole phone number"
+    sortable_by = ()  # the newest first is an index; anything else sorts the whole table
     autocomplete_fields = ("device",)
     actions_list = ("import_leads",)
     fieldsets = (

@@ -73,6 +73,7 @@ class MessageAdmin(ReadOnlyAdmin):
     search_fields = ("phone",)
     search_help_text = "A whole phone number"
     paginator = InfinitePaginator
+    sortable_by = ()  # the newest first is an index; anything else sorts the whole table
     inlines = (AttemptInline,)
     fieldsets = (
         (None, {"fields": ["lead", "phone", "state", "trouble", "device", "batch"]}),

@@ -99,6 +99,7 @@ class EnrolmentAdmin(ReadOnlyAdmin):
     list_display = ("lead", "sequence", "state_label", "next_step_no", "due_at", "enrolled_at", "reason")
     list_filter = (("state", ChoicesDropdownFilter), ("sequence", VisibleSelectFilter))
     paginator = InfinitePaginator
+    sortable_by = ()  # the newest first is an index; anything else sorts the whole table
     fieldsets = (
         (None, {"fields": ["lead", "sequence", "state", "reason"]}),
         ("Now", {"fields": ["next_step_no", "due_at", "last_batch"]}),

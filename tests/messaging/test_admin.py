@@ -126,7 +126,10 @@ def test_the_list_never_counts_messages_and_costs_the_same_however_many() -> Non
     assert len(rows(answer)) == 50
     with CaptureQueriesContext(connection) as last:
         assert len(rows(client.get(LIST, {"p": 3}))) == 20
-    for queries in (first, last):
+    with CaptureQueriesContext(connection) as by_hand:
+        sorted_by_address = rows(client.get(LIST, {"o": "6", "_facets": "1", "p": 3}))
+    assert [message.pk for message in sorted_by_address] == sorted((m.pk for m in sorted_by_address), reverse=True)
+    for queries in (first, last, by_hand):
         assert len(queries) <= 12
         asked = [query["sql"] for query in queries.captured_queries if "messaging_message" in query["sql"]]
         assert asked
