@@ -20,11 +20,11 @@ TEXT = """Hello {{ first_name or 'there' }},
 our autumn catalogue is out. Reply STOP and we will not write again."""
 
 FAULTS: list[dict[str, object]] = [
+    {"fault": "reject", "code": "not_on_whatsapp", "text": "This number is not on WhatsApp.", "phone_prefix": "+8190"},
     {"fault": "latency", "min_seconds": 0.01, "max_seconds": 0.08},
     {"fault": "throttle", "retry_after_seconds": 1, "probability": 0.02, "seed": 1},
     {"fault": "error", "status": 503, "phase": "before", "probability": 0.02, "seed": 2},
     {"fault": "reset", "phase": "after", "probability": 0.02, "seed": 3},
-    {"fault": "reject", "code": "not_on_whatsapp", "text": "This number is not on WhatsApp.", "phone_prefix": "+8190"},
 ]
 """A gateway on an ordinary day: slow, now and then busy, now and then cutting the line after it took the message."""
 

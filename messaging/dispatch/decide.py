@@ -38,15 +38,27 @@ class Decision:
     device_needs_attention: bool = False
 
 
-def decide(outcome: Outcome, *, attempt: int, retry_minutes: Sequence[float], id_semantics: IdSemantics) -> Decision:
-    """The decision for ``outcome`` of attempt number ``attempt`` (from 1, within its round)."""
+def decide(
+    outcome: Outcome,
+    *,
+    attempt: int,
+    retry_minutes: Sequence[float],
+    id_semantics: IdSemantics,
+    in_doubt: bool = False,
+) -> Decision:
+    """The decision for ``outcome`` of attempt number ``attempt`` (from 1, within its round).
+
+    ``in_doubt``: an earlier attempt of the round ended unknown. It may have arrived, so a definite failure now proves
+    nothing about the message and it ends as unknown instead of failed.
+    """
+    end = State.UNKNOWN if in_doubt else State.FAILED
     match outcome:
         case Accepted(external_id=external_id):
             return Decision(State.SENT, "accepted", external_id=external_id or "")
         case Rejected(code=code, text=text):
-            return Decision(State.FAILED, "rejected", error_code=code, error_text=text[:MAX_TEXT])
+            return Decision(end, "rejected", error_code=code, error_text=text[:MAX_TEXT])
         case Temporary(code=code, text=text):
-            return _try_again("temporary", code, text, attempt, retry_minutes)
+            return _try_again("temporary", code, text, attempt=attempt, minutes=retry_minutes, end=end)
         case Throttled(code=code, text=text, retry_after_seconds=seconds):
             return Decision(
                 State.PENDING,
@@ -68,15 +80,14 @@ def decide(outcome: Outcome, *, attempt: int, retry_minutes: Sequence[float], id
             )
         case Unknown(code=code, text=text):
             if id_semantics == "dedups":
-                return _try_again("unknown", code, text, attempt, retry_minutes)
+                return _try_again("unknown", code, text, attempt=attempt, minutes=retry_minutes, end=State.UNKNOWN)
             return Decision(State.UNKNOWN, "unknown", error_code=code, error_text=text[:MAX_TEXT])
 
 
-def _try_again(outcome: str, code: str, text: str, attempt: int, retry_minutes: Sequence[float]) -> Decision:
-    delay = retry_delay_seconds(attempt=attempt, minutes=retry_minutes)
+def _try_again(outcome: str, code: str, text: str, *, attempt: int, minutes: Sequence[float], end: State) -> Decision:
+    """Pending again after a while, or ``end`` when the attempts are used up."""
+    delay = retry_delay_seconds(attempt=attempt, minutes=minutes)
     if delay is None:
-        # An unknown outcome stays unknown however often it was tried: it may have arrived.
-        state = State.UNKNOWN if outcome == "unknown" else State.FAILED
         text = f"{text} (attempts used up: {attempt})"
-        return Decision(state, outcome, error_code=code, error_text=text[:MAX_TEXT])
+        return Decision(end, outcome, error_code=code, error_text=text[:MAX_TEXT])
     return Decision(State.PENDING, outcome, wait_seconds=delay, error_code=code, error_text=text[:MAX_TEXT])

@@ -185,9 +185,10 @@ class Sender:
             return self._end_unsent(job, State.FAILED, "content", str(problem))
         gap = gap_seconds(device=job.device_rhythm, batch=job.batch_rhythm, rng=self.rng)
 
-        attempt = self._claim(job, text, gap)
-        if attempt is None:
+        claimed = self._claim(job, text, gap)
+        if claimed is None:
             return self._not_claimed(job)
+        attempt, in_doubt = claimed
 
         outgoing = Outgoing(
             message_id=job.message_id, attempt=attempt, reference=job.reference, phone=job.phone, text=text
@@ -196,6 +197,7 @@ class Sender:
         decision = decide(
             outcome,
             attempt=attempt,
+            in_doubt=in_doubt,
             retry_minutes=settings.FLOTILLA_RETRY_MINUTES,
             id_semantics=gateways.driver_for(job.gateway).id_semantics,
         )
@@ -208,8 +210,8 @@ class Sender:
         rows = self.pool.execute(sql.PEEK, {"message": message_id, "release_no": release_no})
         return _job(_Peeked(*rows[0])) if rows else None
 
-    def _claim(self, job: Job, text: str, gap: float) -> int | None:
-        """The attempt's number, or None if there was nothing to claim."""
+    def _claim(self, job: Job, text: str, gap: float) -> tuple[int, bool] | None:
+        """The attempt's number and whether an earlier one may have arrived; None if there was nothing to claim."""
         params = {
             **job.key,
             "lease_seconds": settings.FLOTILLA_LEASE_SECONDS,
@@ -226,7 +228,7 @@ class Sender:
                 rows = session.execute(statement, params)
         else:
             rows = self.pool.execute(statement, params)
-        return rows[0][0] if rows else None
+        return (rows[0][0], rows[0][1]) if rows else None
 
     def _call(self, client: Any, outgoing: Outgoing) -> Outcome:
         try:

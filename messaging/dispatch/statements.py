@@ -172,7 +172,10 @@ WITH d AS MATERIALIZED (
 ){reserve}
 INSERT INTO messaging_attempt (message_id, device_id, release_no, number, round, reference, text, started_at)
 SELECT id, device_id, release_no, attempts, round, %(reference)s, %(text)s, flotilla_now() FROM claimed
-RETURNING number
+RETURNING number, number > 1 AND EXISTS (
+    SELECT FROM messaging_attempt earlier
+    WHERE earlier.message_id = messaging_attempt.message_id AND earlier.round = messaging_attempt.round
+      AND earlier.outcome = 'unknown')
 """
 _RESERVE = """, reserved AS (
     UPDATE devices_device d

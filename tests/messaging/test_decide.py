@@ -48,3 +48,9 @@ def test_being_throttled_rests_the_device_and_being_logged_out_asks_for_a_person
     throttled = decide(Throttled("429", "", 30), attempt=1, retry_minutes=MINUTES, id_semantics="none")
     assert throttled.hold_device_seconds == 30
     assert decide(SessionLost("401", ""), attempt=1, retry_minutes=MINUTES, id_semantics="none").device_needs_attention
+
+
+@pytest.mark.parametrize("outcome", [Rejected("gone", ""), Temporary("busy", "")])
+def test_a_failure_after_an_unknown_attempt_proves_nothing(outcome: Outcome) -> None:
+    decision = decide(outcome, attempt=6, retry_minutes=MINUTES, id_semantics="dedups", in_doubt=True)
+    assert decision.state is State.UNKNOWN

@@ -27,7 +27,7 @@ def claim(device, released):
             "lease_seconds": 60, "gap_seconds": 0, "reference": "r", "text": "t", "warm_up_cap": None,
         },
     )  # fmt: skip
-    assert rows == [(1,)]
+    assert rows == [(1, False)]
 
 
 def lapse(message_id: int) -> None:

@@ -190,6 +190,22 @@ def test_a_cut_line_after_acceptance_is_resent_with_the_same_id_and_reaches_the_
     assert list(Attempt.objects.values_list("number", "outcome")) == [(1, "unknown"), (2, "accepted")]
 
 
+def test_a_refusal_after_a_cut_line_does_not_claim_that_nothing_arrived(sender, simulator, settings):
+    settings.FLOTILLA_RETRY_MINUTES = [0, 0, 0, 0, 0]
+    owner = make_user()
+    device = make_device(owner=owner)
+    batch = make_batch(owner=owner, devices=[device])
+    simulator.add_faults(
+        {"fault": "reset", "phase": "after", "device": token(device), "count": 1},
+        {"fault": "reject", "code": "blocked", "text": "Blocked.", "device": token(device)},
+    )
+    released = release_one(device)
+    sender.carry(message_id=released.message_id, release_no=released.release_no)
+    assert simulator.landed(token(device))[0]["delivered"] is True
+    assert messages_of(batch)[0].state == State.UNKNOWN
+    assert counters(batch) == {"unknown": 1}
+
+
 def test_five_retries_then_failed(sender, simulator, settings):
     settings.FLOTILLA_RETRY_MINUTES = [0, 0, 0, 0, 0]
     owner = make_user()
