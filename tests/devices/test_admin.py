@@ -122,6 +122,7 @@ def test_filters_and_choices_name_no_foreign_rows() -> None:
     assert found.json()["results"] == []
     answer = client.post(ADD, form_data(pool=str(foreign.pk)))
     assert answer.status_code == 200
+    assert foreign.name not in answer.content.decode()
     assert not Device.objects.filter(owner=me).exists()
 
 

@@ -1,0 +1,17 @@
+"""All benches, one line each, in the order in which they run."""
+
+from __future__ import annotations
+
+from config.bench import end_to_end, fan_out, pacing, queues, release, single_device
+from config.bench.kind import Bench
+
+BENCHES: tuple[Bench, ...] = (
+    queues.BENCH,
+    end_to_end.BENCH,
+    single_device.BENCH,
+    pacing.BENCH,
+    fan_out.BENCH,
+    release.BENCH,
+)
+
+BY_NAME: dict[str, Bench] = {bench.name: bench for bench in BENCHES}
