@@ -25,7 +25,7 @@ class Verdict:
     unaccounted: tuple[int, ...]
     """Messages that a phone has and we call failed or unsent."""
     out_of_order: tuple[str, ...]
-    """Devices whose first attempts did not go out in the order of their queue."""
+    """Devices of one lane whose first attempts did not go out in the order of their queue."""
     repeats_dropped: int
     """Requests that the gateway recognised as repeats by our id."""
 
@@ -37,7 +37,9 @@ class Verdict:
 
 def judge(*, batch_id: int, entries: Iterable[Mapping[str, Any]]) -> Verdict:
     """Hold one batch against the ledger's entries."""
-    states = dict(Message.objects.filter(batch_id=batch_id).values_list("pk", "state"))
+    rows = Message.objects.filter(batch_id=batch_id).values_list("pk", "state", "device__lanes")
+    states = {pk: state for pk, state, _ in rows}
+    ordered = {pk for pk, _, lanes in rows if lanes == 1}
     delivered: Counter[int] = Counter()
     firsts: dict[str, list[int]] = defaultdict(list)
     seen: set[int] = set()
@@ -48,7 +50,7 @@ def judge(*, batch_id: int, entries: Iterable[Mapping[str, Any]]) -> Verdict:
             continue
         delivered[message] += bool(entry["delivered"])
         repeats += bool(entry["repeated"])
-        if message not in seen:
+        if message in ordered and message not in seen:
             seen.add(message)
             firsts[entry["device"]].append(message)
     return Verdict(
