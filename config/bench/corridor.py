@@ -72,13 +72,13 @@ def send_all(stage: Stage, *, pool: Pool, messages: int, warm: int) -> Passage:
     seeding.clear_messages()
     seeding.settle()
     stage.empty_broker()
-    with stage.product(*PROGRAMS) as witness:
+    with stage.product(*PROGRAMS) as playing:
         run = launch(pool=pool, name="Bench")
         wait_for_end(stage, run=run, messages=messages)
         run.refresh_from_db()
         if run.batch_id is None:
             raise BenchFailed(f"the run has no batch: {run.reason}")
-        verdict = judge(batch_id=run.batch_id, entries=witness.entries())
+        verdict = judge(batch_id=run.batch_id, entries=playing.witness.entries())
     sent = list(
         Message.objects.filter(batch_id=run.batch_id, sent_at__isnull=False)
         .order_by("sent_at")
@@ -142,5 +142,5 @@ def requests_like_ours(*, base_url: str, devices: int, messages: int) -> Iterabl
         )
 
 
-def _seconds(moments: Sequence[datetime]) -> list[float]:
-    return [moment.timestamp() for moment in moments]
+def _seconds(moments: Iterable[datetime | None]) -> list[float]:
+    return [moment.timestamp() for moment in moments if moment is not None]

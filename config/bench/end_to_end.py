@@ -82,15 +82,15 @@ def run(stage: Stage, plan: Plan) -> list[Line]:
 def measure_baseline(stage: Stage, plan: Plan) -> float:
     """One round of stock Celery: messages per second."""
     stage.empty_broker()
-    with stage.product() as witness:
-        _publish(stage, plan, base_url=witness.url)
+    with stage.product() as playing:
+        _publish(stage, plan, base_url=playing.url)
         with stage.worker(
             name="posts", argv=stage.celery_argv(app="workers.post_app", queues=["posts"]), env={}
         ) as child:
             stage.wait(
                 lambda: stage.done() >= plan.messages, what="the baseline's requests", seconds=600, alive=[child]
             )
-        return corridor.per_second(corridor.arrivals(witness), warm=plan.warm)
+        return corridor.per_second(corridor.arrivals(playing.witness), warm=plan.warm)
 
 
 def _publish(stage: Stage, plan: Plan, *, base_url: str) -> None:

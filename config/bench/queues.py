@@ -120,9 +120,7 @@ def fill(*, broker_url: str, ours: bool, messages: int, route: Callable[[int], M
     try:
         with app.producer_or_acquire() as producer, producer.batch():
             for number in range(messages):
-                app.send_task(
-                    "noop", kwargs={"number": number}, producer=producer, ignore_result=True, **route(number)
-                )
+                app.send_task("noop", kwargs={"number": number}, producer=producer, ignore_result=True, **route(number))
     finally:
         app.close()
 

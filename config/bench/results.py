@@ -112,10 +112,7 @@ def table(lines: Sequence[Line]) -> Table:
     """The lines for a terminal."""
     shown = Table("bench", "ours", "baseline", "ratio", "goal", "", box=None, padding=(0, 2, 0, 0))
     for line in lines:
-        if line.holds is None:
-            verdict = ""
-        else:
-            verdict = "[green]holds[/]" if line.holds else "[bold red]MISSED[/]"
+        verdict = {None: "", True: "[green]holds[/]", False: "[bold red]MISSED[/]"}[line.holds]
         ratio = "–" if line.ratio is None else f"{line.ratio:.2f}"
         shown.add_row(
             line.name,

@@ -1,4 +1,7 @@
-"""Rows for benches, made set-based. :func:`clear` empties tables: only ever for a database that belongs to the bench."""
+"""Rows for benches, made set-based.
+
+:func:`clear` empties tables: it is only ever called on a database that belongs to the bench.
+"""
 
 from __future__ import annotations
 
@@ -79,10 +82,11 @@ def make_leads(*, owner: User, number: int) -> None:
         )
 
 
-def spread_starts(*, devices: Sequence[Device], seconds: float) -> None:
-    """Let each device have sent something lately: its next moment lies anywhere within ``seconds``."""
+def spread_starts(*, devices: Sequence[Device], after_seconds: float, within_seconds: float) -> None:
+    """Let each device have sent something lately: its next moment lies anywhere in that time."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE devices_device SET next_send_at = now() + random() * make_interval(secs => %s) WHERE id = ANY(%s)",
-            [seconds, [device.pk for device in devices]],
+            """UPDATE devices_device SET next_send_at = now() + make_interval(secs => %s + random() * %s)
+               WHERE id = ANY(%s)""",
+            [after_seconds, within_seconds, [device.pk for device in devices]],
         )

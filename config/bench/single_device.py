@@ -78,14 +78,14 @@ def run(stage: Stage, plan: Plan) -> list[Line]:
 
 def measure_baseline(stage: Stage, plan: Plan) -> float:
     """One round of plain threads: messages per second."""
-    with stage.product() as witness:
+    with stage.product() as playing:
         source = stage.folder / "posting.json"
-        requests = corridor.requests_like_ours(base_url=witness.url, devices=1, messages=plan.messages)
+        requests = corridor.requests_like_ours(base_url=playing.url, devices=1, messages=plan.messages)
         source.write_text(json.dumps(list(requests)), encoding="utf-8")
         argv = [sys.executable, "-m", "workers.posting", str(plan.lanes), str(source)]
         with stage.worker(name="posting", argv=argv, env={}) as child:
             stage.wait(lambda: child.exit_code() == 0, what="the baseline's requests", seconds=600, alive=[child])
-        return corridor.per_second(corridor.arrivals(witness), warm=plan.warm)
+        return corridor.per_second(corridor.arrivals(playing.witness), warm=plan.warm)
 
 
 BENCH = Bench(name="single_device", run=run, full=FULL, quick=QUICK)

@@ -36,6 +36,14 @@ class Sample:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Playing:
+    """A simulator that runs: where it listens, and what it has seen."""
+
+    url: str
+    witness: Judge
+
+
 @dataclass(frozen=True)
 class Stage:
     """``environment`` holds the addresses of servers whose data is ours to destroy, and secrets for the programs."""
@@ -75,9 +83,7 @@ class Stage:
         """Stop a program and wait for its end."""
         self.children.stop(child)
 
-    def wait(
-        self, condition: Callable[[], bool], *, what: str, seconds: float, alive: Sequence[Child] = ()
-    ) -> None:
+    def wait(self, condition: Callable[[], bool], *, what: str, seconds: float, alive: Sequence[Child] = ()) -> None:
         """Wait until ``condition`` holds. Raises BenchFailed when time runs out or one of ``alive`` ends first."""
         ends = time.monotonic() + seconds
         while not condition():
@@ -138,8 +144,8 @@ class Stage:
         return samples[-1].count if samples else 0
 
     @contextmanager
-    def product(self, *names: str) -> Iterator[Judge]:
-        """The product's own programs, exactly as the stack starts them; yields the simulator's witness.
+    def product(self, *names: str) -> Iterator[Playing]:
+        """The product's own programs, exactly as the stack starts them.
 
         ``names`` are those of :func:`config.stack.programs.programs`; the simulator is always among them.
         """
@@ -152,9 +158,11 @@ class Stage:
         started: list[Child] = []
         try:
             for program in known:
-                if program.name == "simulator" or program.name in names:
-                    started.append(self._launch(program))
-            yield Judge(url=ports.urls()["simulator"], token=self.environment["SIMULATOR_CONTROL_TOKEN"])
+                if program.name in {"simulator", *names}:
+                    child = self._launch(program)
+                    started.append(child)
+            url = ports.urls()["simulator"]
+            yield Playing(url=url, witness=Judge(url=url, token=self.environment["SIMULATOR_CONTROL_TOKEN"]))
         finally:
             for child in reversed(started):
                 self.stop(child)

@@ -50,7 +50,7 @@ def judge(*, batch_id: int, entries: Iterable[Mapping[str, Any]]) -> Verdict:
             continue
         delivered[message] += bool(entry["delivered"])
         repeats += bool(entry["repeated"])
-        if message in ordered and message not in seen:
+        if message in ordered and entry["attempt"] == 1 and message not in seen:
             seen.add(message)
             firsts[entry["device"]].append(message)
     return Verdict(

@@ -12,9 +12,7 @@ OPTIONS = {"priority_steps": [0], "visibility_timeout": 60}
 """For both sides. One priority step is the quicker setting for stock kombu, too."""
 
 app = Celery("bench", broker=os.environ["BENCH_BROKER"], set_as_current=False)
-app.conf.update(
-    broker_transport_options=OPTIONS, task_ignore_result=True, broker_connection_retry_on_startup=True
-)
+app.conf.update(broker_transport_options=OPTIONS, task_ignore_result=True, broker_connection_retry_on_startup=True)
 if os.environ["BENCH_SIDE"] == "ours":
     from messaging.transport.hub import WakeHub
 

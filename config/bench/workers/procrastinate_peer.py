@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 
-import procrastinate
+import procrastinate  # type: ignore[import-not-found]  # installed beside, with psycopg 3
 
 from .counting import hit
 
