@@ -1,20 +1,17 @@
-"""The demo's cast: an admin, a fleet of simulated devices, a campaign. Made once, found again on a second run."""
+"""The demo's cast: the first admin, a fleet of simulated devices, a campaign. Found again on a second run."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
 from campaigns.models import Campaign, Routing
-from devices.access import Role
 from devices.models import Device, Pool
 
 POOL = "Demo fleet"
-ADMIN = "admin"
 
 TEXT = """Hello {{ first_name or 'there' }},
 our autumn catalogue is out. Reply STOP and we will not write again."""
@@ -39,15 +36,9 @@ class Cast:
 
 
 def make_cast(*, devices: int) -> Cast:
-    """The admin and a pool of ``devices`` simulated devices, from quick to leisurely."""
+    """The first admin and a pool of ``devices`` simulated devices, from quick to leisurely."""
     with transaction.atomic():
-        owner, created = User.objects.get_or_create(
-            username=ADMIN, defaults={"is_staff": True, "is_superuser": True, "email": "admin@localhost"}
-        )
-        if created or not owner.has_usable_password():
-            owner.set_password(os.environ["FLOTILLA_ADMIN_PASSWORD"])
-            owner.save()
-        owner.groups.add(Group.objects.get(name=Role.ADMIN))
+        owner = User.objects.filter(is_superuser=True).earliest("pk")
         pool, _ = Pool.objects.get_or_create(owner=owner, name=POOL)
         known = set(Device.objects.filter(owner=owner, pool=pool).values_list("name", flat=True))
         for number in range(1, devices + 1):

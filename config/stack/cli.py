@@ -69,9 +69,8 @@ def _up(options: argparse.Namespace) -> int:
             shards=_shards(),
         ) as full,
     ):
-        user = full.flower_login[0]
-        say(f"Ready: {full.urls['web']}, Flower {full.urls['flower']} (log-in {user}). Ctrl-C ends it.")
-        say(f"Passwords are in {full.stack.root / 'secrets.json'}, logs in {full.stack.logs}.")
+        say(f"Ready: {full.urls['web']} and Flower on {full.urls['flower']}, log in as admin. Ctrl-C ends it.")
+        say(f"The passwords are in {full.stack.root / 'secrets.json'}, the logs in {full.stack.logs}.")
         full.wait()
     return 0
 

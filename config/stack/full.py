@@ -88,6 +88,7 @@ def full_stack(
         environment = {**stack.environment(), **(env or {}), "FLOTILLA_SHARDS": str(shards)}
         stack.note_urls(ports.urls())
         migrate(stack, environment=environment, say=say)
+        manage(stack, "first_admin", environment=environment)
         supervisor = Supervisor(
             programs=programs(root=stack.root, ports=ports, environment=environment, bells=device_bells(shards=shards)),
             children=stack.children,
@@ -120,16 +121,21 @@ def full_stack(
 def migrate(stack: LocalStack, *, environment: Mapping[str, str], say: Callable[[str], None]) -> None:
     """Bring the database to the present schema; the output is in ``migrate.log``."""
     say("Migrating the database …")
-    argv = [sys.executable, str(CHECKOUT / "manage.py"), "migrate", "--no-input"]
-    log = stack.logs / "migrate.log"
+    manage(stack, "migrate", "--no-input", environment=environment)
+
+
+def manage(stack: LocalStack, command: str, *arguments: str, environment: Mapping[str, str]) -> None:
+    """Run a management command to its end; its output is in ``COMMAND.log``. Raises :class:`StackError` if it fails."""
+    argv = [sys.executable, str(CHECKOUT / "manage.py"), command, *arguments]
+    log = stack.logs / f"{command}.log"
     ladder = Ladder(steps=((signal.SIGTERM, 10.0),))
-    child = stack.children.start(name="migrate", argv=argv, ladder=ladder, env=environment, cwd=CHECKOUT, log=log)
+    child = stack.children.start(name=command, argv=argv, ladder=ladder, env=environment, cwd=CHECKOUT, log=log)
     try:
         code = child.popen.wait()
     finally:
         stack.children.stop(child)
     if code != 0:
-        raise StackError(f"Migrating failed: {child.last_words()} ({log})")
+        raise StackError(f"manage.py {command} failed: {child.last_words()} ({log})")
 
 
 def call(
