@@ -21,6 +21,7 @@ from messaging import services
 from messaging.models import MESSAGE_STATES, Attempt, Message
 from messaging.rendering import MAX_TEXT
 from messaging.states import REPORT_WORDS, State
+from messaging.why import why_not_sent
 
 WORDS = sorted(set(REPORT_WORDS.values()))
 
@@ -64,15 +65,30 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
         return REPORT_WORDS[State(message.state)]
 
 
+class WhySerializer(serializers.Serializer[Any]):
+    """What stands in a message's way, and until when (null: until somebody does something)."""
+
+    code = serializers.CharField()
+    text = serializers.CharField()
+    until = serializers.DateTimeField(allow_null=True)
+
+
 class MessageDetailSerializer(MessageSerializer):
     """A message with its content and everything that was tried."""
 
     content = serializers.DictField(source="batch.content", read_only=True, help_text="Before variables are filled in.")
+    why = serializers.SerializerMethodField(help_text="Why it has not been sent yet; null once it was.")
     attempts = AttemptSerializer(source="attempt_set", many=True, read_only=True)
 
     class Meta(MessageSerializer.Meta):
-        fields = [*MessageSerializer.Meta.fields, "content", "attempts"]
+        fields = [*MessageSerializer.Meta.fields, "why", "content", "attempts"]
         read_only_fields = fields
+
+    @extend_schema_field(WhySerializer(allow_null=True))
+    def get_why(self, message: Message) -> dict[str, Any] | None:
+        """The first thing in its way."""
+        why = why_not_sent(message, now=timezone.now())
+        return None if why is None else dict(WhySerializer(why).data)
 
 
 class SendSerializer(serializers.Serializer[Any]):
@@ -128,9 +144,13 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
         return MessageSerializer if self.action == "list" else MessageDetailSerializer
 
     def get_queryset(self) -> Any:
-        """A message with its attempts is three queries, whatever their number."""
+        """A message with its attempts is a handful of queries, whatever their number."""
         found = super().get_queryset()
-        return found if self.action == "list" else found.select_related("batch").prefetch_related("attempt_set")
+        return (
+            found
+            if self.action == "list"
+            else found.select_related("batch", "device", "lead").prefetch_related("attempt_set")
+        )
 
     @extend_schema(request=SendSerializer, responses={202: MessageDetailSerializer})
     def create(self, request: Request) -> Response:

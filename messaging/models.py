@@ -217,3 +217,35 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.number} of {self.message}"
+
+
+class Halt(models.Model):
+    """STOP ALL: while a halt has no end, nothing is released and no claim succeeds. Rows stay: who, when and why.
+
+    It survives restarts because it is a row, and it acts at once because every claim looks at it.
+    """
+
+    access = Access(owner="started_by")
+
+    scope = models.CharField(max_length=8, default="all", editable=False)
+    reason = models.CharField(max_length=300, blank=True)
+    started_at = models.DateTimeField()
+    started_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    ended_at = models.DateTimeField(null=True, blank=True)
+    ended_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            # one at a time; claim and release look it up by this index
+            models.UniqueConstraint(fields=["scope"], name="halt_in_force", condition=Q(ended_at__isnull=True)),
+        ]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"halt of {self.started_at:%Y-%m-%d %H:%M:%S}"

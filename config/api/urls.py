@@ -14,6 +14,7 @@ from config.api.tokens import LogoutView, TokenView
 from devices.api import DeviceViewSet, PoolViewSet
 from leads.api import LeadImportViewSet, LeadViewSet
 from messaging.api import MessageViewSet
+from messaging.api_halt import HaltView
 
 router = SimpleRouter(trailing_slash=False)
 router.register("devices", DeviceViewSet)
@@ -27,6 +28,7 @@ router.register("messages", MessageViewSet)
 v1 = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/logout", LogoutView.as_view(), name="logout"),
+    path("halt", HaltView.as_view(), name="halt"),
     path("schema", SpectacularAPIView.as_view(generator_class=Generator), name="schema"),
     *router.urls,
 ]

@@ -19,6 +19,7 @@ SELECT id,
        coalesce(greatest(next_send_at, held_until) > flotilla_now(), false) AS resting
 FROM devices_device
 WHERE state = 'active' AND wake_at <= flotilla_now()
+  AND NOT EXISTS (SELECT FROM messaging_halt WHERE ended_at IS NULL)
 ORDER BY wake_at
 LIMIT %(limit)s
 FOR NO KEY UPDATE SKIP LOCKED
@@ -33,7 +34,7 @@ SELECT id,
        greatest(next_send_at, held_until) AS rests_until,
        coalesce(greatest(next_send_at, held_until) > flotilla_now(), false) AS resting
 FROM devices_device
-WHERE id = %(device)s AND state = 'active'
+WHERE id = %(device)s AND state = 'active' AND NOT EXISTS (SELECT FROM messaging_halt WHERE ended_at IS NULL)
 FOR NO KEY UPDATE
 """,
 )
@@ -168,6 +169,7 @@ WITH d AS MATERIALIZED (
     FROM d, l, messaging_batch b
     WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued' AND m.device_id = d.id
       AND b.id = m.batch_id AND b.state = 'running' AND b.expires_at > flotilla_now()
+      AND NOT EXISTS (SELECT FROM messaging_halt WHERE ended_at IS NULL)
     RETURNING m.id, m.device_id, m.release_no, m.attempts, m.round
 ){reserve}
 INSERT INTO messaging_attempt (message_id, device_id, release_no, number, round, reference, text, started_at)

@@ -1,0 +1,101 @@
+"""“Why has this message not been sent yet?”, answered from the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from devices.models import DeviceState
+from messaging import halting
+from messaging.models import BatchState, Message
+from messaging.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """A stable code, a sentence for a person, and the moment at which it changes by itself (None: not by itself)."""
+
+    code: str
+    text: str
+    until: datetime | None = None
+
+
+def why_not_sent(message: Message, *, now: datetime) -> Why | None:
+    """The first thing in this message's way; None once it was sent. Reads the message's batch, device and lead."""
+    match State(message.state):
+        case State.SENT | State.DELIVERED | State.READ:
+            return None
+        case State.PENDING:
+            return _pending(message, now)
+        case State.QUEUED:
+            return Why("queued", f"It is in the queue of {message.device}, next to be taken by a worker.")
+        case State.SENDING:
+            return Why("sending", f"A worker is sending it through {message.device} right now.", message.lease_until)
+        case State.UNKNOWN:
+            return Why(
+                "unknown",
+                "It may have been sent: the gateway was called and gave no answer. It is not sent again by itself."
+                + _because(message),
+            )
+        case State.FAILED:
+            return Why("failed", f"It failed.{_because(message)}")
+        case State.CANCELLED:
+            return Why("cancelled", f"It was cancelled.{_because(message)}")
+        case State.EXPIRED:
+            return Why("expired", "It was not sent before its batch expired.")
+
+
+def _pending(message: Message, now: datetime) -> Why:
+    return (
+        _stopped(message, now)
+        or _device_cannot(message, now)
+        or (
+            Why("retry", f"The next attempt is planned.{_because(message)}", message.due_at)
+            if message.due_at > now and message.attempts
+            else None
+        )
+        or (Why("not_due", "It is planned for later.", message.due_at) if message.due_at > now else None)
+        or _its_turn(message, now)
+    )
+
+
+def _stopped(message: Message, now: datetime) -> Why | None:
+    batch, lead = message.batch, message.lead
+    halt = halting.current()
+    if halt is not None:
+        return Why("halted", f"Everything is halted{f': {halt.reason}' if halt.reason else ''}.")
+    if batch.state == BatchState.PAUSED:
+        return Why("batch_paused", f"“{batch}” is paused.")
+    if batch.expires_at <= now:
+        return Why("expiring", f"“{batch}” has expired.")
+    if lead is None:
+        return Why("lead_deleted", "Its lead was deleted.")
+    if lead.opted_out_at is not None:
+        return Why("opted_out", f"{lead} opted out.")
+    return None
+
+
+def _device_cannot(message: Message, now: datetime) -> Why | None:
+    device = message.device
+    reason = f": {device.state_reason}" if device.state_reason else "."
+    if device.state == DeviceState.PAUSED:
+        return Why("device_paused", f"{device} is paused{reason}")
+    if device.state != DeviceState.ACTIVE:
+        return Why("device_not_connected", f"{device} is not connected{reason}")
+    if device.held_until is not None and device.held_until > now:
+        return Why("device_rests", f"{device} rests. {device.hold_reason}".strip(), device.held_until)
+    return None
+
+
+def _its_turn(message: Message, now: datetime) -> Why:
+    ahead = Message.objects.filter(
+        stream_id=message.stream_id, state=State.PENDING, due_at__lte=message.due_at, pk__lt=message.pk
+    )[:1000].count()
+    number = f"{ahead:,}" if ahead < 1000 else "1,000 or more"
+    device = message.device
+    pace = device.next_send_at if device.next_send_at is not None and device.next_send_at > now else None
+    return Why("waiting_its_turn", f"{number} of the same batch go before it through {device}.", pace)
+
+
+def _because(message: Message) -> str:
+    return f" {message.error_text}" if message.error_text else ""
