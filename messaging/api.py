@@ -9,6 +9,7 @@ from django.conf import settings
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import mixins, serializers, status
+from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
@@ -17,7 +18,7 @@ from devices.api_base import OwnedRelation, OwnedViewSet
 from devices.models import Device
 from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
-from messaging import services
+from messaging import retrying, services
 from messaging.models import MESSAGE_STATES, Attempt, Message
 from messaging.rendering import MAX_TEXT
 from messaging.states import REPORT_WORDS, State
@@ -120,6 +121,27 @@ class SendSerializer(serializers.Serializer[Any]):
         return attrs
 
 
+class RetrySerializer(serializers.Serializer[Any]):
+    """Which failed messages to send again."""
+
+    messages = serializers.ListField(child=serializers.IntegerField(min_value=1), required=False, max_length=10_000)
+    batch = serializers.IntegerField(required=False, min_value=1, help_text="All failed messages of this batch.")
+    insist = serializers.BooleanField(default=False, help_text="Also what the gateway refused for good.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Nothing named would mean everything."""
+        if not {"messages", "batch"} & set(attrs):
+            raise serializers.ValidationError({"messages": "Name messages, or a batch."}, "required")
+        return attrs
+
+
+class RetriedSerializer(serializers.Serializer[Any]):
+    """What a retry did."""
+
+    retried = serializers.IntegerField()
+    left_alone = serializers.DictField(child=serializers.IntegerField(), help_text="How many, by reason.")
+
+
 class MessageFilter(django_filters.FilterSet):
     """Which messages to list."""
 
@@ -151,6 +173,25 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
             if self.action == "list"
             else found.select_related("batch", "device", "lead").prefetch_related("attempt_set")
         )
+
+    @extend_schema(request=RetrySerializer, responses=RetriedSerializer)
+    @action(detail=False, methods=["post"])
+    def retry(self, request: Request) -> Response:
+        """Give failed messages a new round: those named, or all of a batch. Refusals for good are left alone."""
+        given = RetrySerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        wanted = given.validated_data
+        found = Message.objects.visible_to(request.user).filter(state=State.FAILED).order_by("pk")
+        if "batch" in wanted:
+            found = found.filter(batch_id=wanted["batch"])
+        if "messages" in wanted:
+            found = found.filter(pk__in=wanted["messages"])
+        done = retrying.retry_failed(
+            message_ids=found.values_list("pk", flat=True)[: retrying.LIMIT],
+            now=timezone.now(),
+            insist=wanted["insist"],
+        )
+        return Response(RetriedSerializer(done).data)
 
     @extend_schema(request=SendSerializer, responses={202: MessageDetailSerializer})
     def create(self, request: Request) -> Response:

@@ -33,6 +33,7 @@ class Resource:
     deletable: bool = False
     actions: tuple[str, ...] = ()
     below: tuple[str, ...] = field(default=())
+    together: tuple[str, ...] = ()  # actions on many rows at once
 
 
 def _run(owner: User, device: Device) -> Any:
@@ -59,7 +60,7 @@ RESOURCES: dict[str, Resource] = {
     "runs": Resource(_run, actions=("pause", "resume", "cancel")),
     "messages": Resource(lambda owner, device: send_single(owner=owner, text="Hi", phone="+60123456780", device=device,
                                                            now=timezone.now()),
-                         shared=True, post={"phone": "+60123456789", "text": "Hi"}),
+                         shared=True, post={"phone": "+60123456789", "text": "Hi"}, together=("retry",)),
 }  # fmt: skip
 
 NAMES = sorted(RESOURCES)
@@ -78,8 +79,12 @@ def device(owner: User) -> Device:
 def test_the_table_holds_every_address():
     assert {prefix for prefix, _, _ in router.registry} == set(RESOURCES)
     for prefix, viewset, _ in router.registry:
-        extra = {(action.url_path, method) for action in viewset.get_extra_actions() for method in action.mapping}
+        every = [(action, method) for action in viewset.get_extra_actions() for method in action.mapping]
         resource = RESOURCES[prefix]
+        assert {(action.url_path, method) for action, method in every if not action.detail} == {
+            (name, "post") for name in resource.together
+        }
+        extra = {(action.url_path, method) for action, method in every if action.detail}
         assert extra == {(name, "post") for name in resource.actions} | {(name, "get") for name in resource.below}
         assert hasattr(viewset, "create") == (resource.post is not None)
         assert hasattr(viewset, "update") == (resource.patch is not None)
@@ -204,3 +209,13 @@ def test_an_admin_edits_a_row_with_its_owners_other_rows(owner, device):
     assert (answer.status_code, answer.json()["pool"]) == (200, pool.pk)
     mine = Pool.objects.create(owner=admin.user, name="p")
     problem(admin.patch(f"{V1}/devices/{device.pk}", {"pool": mine.pk}), 400, "invalid")
+
+
+@pytest.mark.parametrize("role", ["admin", "staff", "team", "ops"])
+@pytest.mark.parametrize("name", [name for name in NAMES if RESOURCES[name].together])
+def test_only_those_who_may_change_rows_act_on_many(role, name, owner, device):
+    row = RESOURCES[name].make(owner, device)
+    DeviceShare.objects.create(device=device, user=(user := make_user(role=role)))
+    for action in RESOURCES[name].together:
+        answer = caller(user).post(f"{V1}/{name}/{action}", {"messages": [row.pk]})
+        assert answer.status_code == (200 if role in {"admin", "staff"} else 403)
