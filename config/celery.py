@@ -21,8 +21,8 @@ app.autodiscover_tasks()
 app.steps["consumer"].add(WakeHub)
 
 app.conf.beat_schedule = {
-    # Four times a second: a gap that ends between two ticks waits for the next, and on average that is half a tick.
-    "release": {"task": "messaging.release", "schedule": 0.25},
+    # Ten times a second: a gap that ends between two ticks waits for the next, and on average that is half a tick.
+    "release": {"task": "messaging.release", "schedule": 0.1},
     "recover": {"task": "messaging.recover", "schedule": 5.0},
     "wake-sleepers": {"task": "messaging.wake_sleepers", "schedule": 30.0},
     "wrap-up": {"task": "messaging.wrap_up", "schedule": 2.0},

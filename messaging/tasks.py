@@ -19,7 +19,7 @@ def send(*, message_id: int, release_no: int) -> None:
 
 @shared_task(name="messaging.release")
 def release() -> None:
-    """Beat, four times a second: put what is due on the device queues."""
+    """Beat, ten times a second: put what is due on the device queues."""
     release_due()
 
 

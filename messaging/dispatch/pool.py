@@ -8,7 +8,7 @@ threads, because a claim or a record holds one for about a millisecond.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import Empty, LifoQueue
 from typing import Any
@@ -49,14 +49,17 @@ class Session:
 
     def execute(self, statement: Statement, params: Params) -> list[Row]:
         """Run the statement and return its rows."""
+        return self.execute_together((statement,), params)
+
+    def execute_together(self, statements: Sequence[Statement], params: Params) -> list[Row]:
+        """Run the statements as one message to the server, which makes them one transaction; the last one's rows."""
         with self._connection.cursor() as cursor:
-            if not self._prepare:
-                cursor.execute(statement.text, params)
-            else:
-                if statement.name not in self._prepared:
+            for statement in statements:
+                if self._prepare and statement.name not in self._prepared:
                     cursor.execute(statement.prepare)
                     self._prepared.add(statement.name)
-                cursor.execute(statement.execute, params)
+            parts = [statement.execute if self._prepare else statement.text for statement in statements]
+            cursor.execute(";".join(parts), params)
             return cursor.fetchall() if cursor.description else []
 
     def control(self, command: str) -> None:
@@ -83,6 +86,17 @@ class Pool:
             try:
                 with self._borrowed() as session:
                     return session.execute(statement, params)
+            except RACES:
+                if attempt == 3:
+                    raise
+        raise AssertionError("unreachable")
+
+    def execute_together(self, statements: Sequence[Statement], params: Params) -> list[Row]:
+        """Run several statements in one transaction and one trip to the server; returns the last one's rows."""
+        for attempt in range(1, 4):
+            try:
+                with self._borrowed() as session:
+                    return session.execute_together(statements, params)
             except RACES:
                 if attempt == 3:
                     raise

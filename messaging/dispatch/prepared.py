@@ -25,7 +25,7 @@ TYPES: Final = {
     "limit": "bigint",
     "message": "bigint",
     "minutes": "int[]",
-    "most": "bigint",
+    "most": "int",
     "outcome": "text",
     "reason": "text",
     "reference": "text",
@@ -33,7 +33,6 @@ TYPES: Final = {
     "seconds": "float8",
     "state": "text",
     "text": "text",
-    "until": "timestamptz[]",
     "wait_seconds": "float8",
     "warm_up_cap": "int",
 }

@@ -11,6 +11,7 @@ from django.conf import settings
 from kombu.exceptions import BatchPublishError, OperationalError
 
 from devices.gateways import registry
+from messaging import failpoints
 from messaging.transport import device_route
 
 log = structlog.get_logger(__name__)
@@ -45,11 +46,13 @@ def publish(released: Sequence[Released]) -> int:
     """
     if not released:
         return 0
+    failpoints.hit("after_commit")
     done = 0
     try:
         with current_app.producer_or_acquire() as producer, producer.batch():
             for item in released:
                 send_to_device_queue(item, producer=producer)
+                failpoints.hit("mid_publish")
                 done += 1
     except (BatchPublishError, OperationalError, ConnectionError, TimeoutError) as problem:
         log.warning("publish.broker_unreachable", wanted=len(released), error=type(problem).__name__)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from messaging.dispatch import statements as sql
-from messaging.dispatch.pool import Pool, Session, shared_pool
+from messaging.dispatch.pool import Pool, Row, shared_pool
 from messaging.dispatch.publish import Released, publish
 
 DEVICES_PER_ROUND = 1000
@@ -33,26 +31,27 @@ def release_round(*, pool: Pool | None = None, limit: int = DEVICES_PER_ROUND) -
     Returns how many devices were looked at and what was released.
     """
     with (pool or shared_pool()).transaction() as session:
-        devices = session.execute(sql.DUE_DEVICES, {"limit": limit})
-        return len(devices), _release(session, devices)
+        session.execute(sql.LAZILY, {})
+        devices = [row[0] for row in session.execute(sql.DUE_DEVICES, {"limit": limit})]
+        if not devices:
+            return 0, []
+        rows = session.execute(sql.RELEASE, {"devices": devices})
+        session.execute(sql.SET_WAKE, {"devices": devices})
+        return len(devices), [Released(message_id=m, device_id=d, release_no=r) for m, d, r in rows]
+
+
+def hand_over(*, device_id: int, pool: Pool) -> Row | None:
+    """Release at most one message of this device, now, to the caller, who must carry it.
+
+    Returns a row as PEEK does, or None when nothing is due, the device rests, or every lane is taken.
+    """
+    rows = pool.execute_together(
+        (sql.LAZILY, sql.THIS_DEVICE, sql.RELEASE_NEXT, sql.SET_WAKE_OF, sql.PEEK_RELEASED), {"device": device_id}
+    )
+    return rows[0] if rows else None
 
 
 def release_next(*, device_id: int, pool: Pool | None = None) -> Released | None:
-    """Hand over: release at most one message of this device, now, to the caller, who must carry it."""
-    with (pool or shared_pool()).transaction() as session:
-        released = _release(session, session.execute(sql.THIS_DEVICE, {"device": device_id}), most=1)
-        return released[0] if released else None
-
-
-def _release(session: Session, devices: list[tuple[Any, ...]], *, most: int = 1_000_000) -> list[Released]:
-    """Release for devices whose rows are locked; ``devices`` are (id, rests_until, resting) rows."""
-    resting = [(device, until) for device, until, rests in devices if rests]
-    ready = [device for device, _, rests in devices if not rests]
-    released: list[Released] = []
-    if ready:
-        rows = session.execute(sql.RELEASE, {"devices": ready, "most": most})
-        released = [Released(message_id=m, device_id=d, release_no=r) for m, d, r in rows]
-        session.execute(sql.SET_WAKE, {"devices": ready})
-    if resting:
-        session.execute(sql.REST, {"devices": [d for d, _ in resting], "until": [until for _, until in resting]})
-    return released
+    """:func:`hand_over`, as what a task would carry."""
+    row = hand_over(device_id=device_id, pool=pool or shared_pool())
+    return None if row is None else Released(message_id=row[0], release_no=row[1], device_id=row[2])

@@ -1,4 +1,4 @@
-"""Carrying one message to its gateway. Read :func:`send` from top to bottom: that is the whole life of a send."""
+"""Carrying one message to its gateway. Read ``Sender._send`` from top to bottom: that is the whole life of a send."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from django.conf import settings
 from devices.clients import ClientRegistry, RefreshFailed, shared_registry
 from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
+from messaging import failpoints
 from messaging.dispatch import statements as sql
 from messaging.dispatch.decide import Decision, decide
 from messaging.dispatch.pool import Pool, shared_pool
-from messaging.dispatch.publish import publish
-from messaging.dispatch.release import release_next
+from messaging.dispatch.publish import Released, publish
+from messaging.dispatch.release import hand_over
 from messaging.pacing import Rhythm, Window, gap_seconds, warm_up_cap
 from messaging.rendering import TemplateProblem, render
 from messaging.states import State
@@ -64,6 +65,11 @@ class Job:
     warm_up_cap: int | None
     window: Window | None
     variables: Mapping[str, Any]
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether the device has to rest after this send."""
+        return self.device_rhythm.max_seconds > 0 or self.batch_rhythm.max_seconds > 0
 
     @property
     def reference(self) -> str:
@@ -155,23 +161,27 @@ class Sender:
         release goes through the queue, so that other devices get the thread.
         """
         started, carried = monotonic(), 0
-        while self.send(message_id=message_id, release_no=release_no) is not Result.STALE:
+        job = self._peek(message_id, release_no)
+        while job is not None and self._send(job) is not Result.STALE:
             carried += 1
-            following = release_next(device_id=self._device_id, pool=self.pool)
-            if following is None:
+            if job.has_gap:
+                break  # the device rests now, and its record has set the alarm
+            row = hand_over(device_id=job.device_id, pool=self.pool)
+            if row is None:
                 break
+            job = _job(_Peeked(*row))
             if carried >= CARRY_MESSAGES or monotonic() - started > CARRY_SECONDS:
-                publish([following])
+                publish([Released(message_id=job.message_id, device_id=job.device_id, release_no=job.release_no)])
                 break
-            message_id, release_no = following.message_id, following.release_no
         return carried
 
     def send(self, *, message_id: int, release_no: int) -> Result:
-        """Peek, refresh, render, claim, call, record."""
+        """Carry exactly one message."""
         job = self._peek(message_id, release_no)
-        if job is None:
-            return Result.STALE
-        self._device_id = job.device_id
+        return Result.STALE if job is None else self._send(job)
+
+    def _send(self, job: Job) -> Result:
+        """Refresh, render, claim, call, record."""
         closed_seconds = job.window.opens_in_seconds(job.now) if job.window else 0.0
         if closed_seconds:
             return self._hold(job, closed_seconds, "Outside the device's sending window.")
@@ -189,11 +199,13 @@ class Sender:
         if claimed is None:
             return self._not_claimed(job)
         attempt, in_doubt = claimed
+        failpoints.hit("after_claim")
 
         outgoing = Outgoing(
             message_id=job.message_id, attempt=attempt, reference=job.reference, phone=job.phone, text=text
         )
         outcome = self._call(client, outgoing)
+        failpoints.hit("after_accept")
         decision = decide(
             outcome,
             attempt=attempt,

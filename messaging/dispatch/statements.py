@@ -14,10 +14,7 @@ from messaging.dispatch.prepared import Statement
 DUE_DEVICES = Statement(
     "due_devices",
     """
-SELECT id,
-       greatest(next_send_at, held_until) AS rests_until,
-       coalesce(greatest(next_send_at, held_until) > flotilla_now(), false) AS resting
-FROM devices_device
+SELECT id FROM devices_device
 WHERE state = 'active' AND wake_at <= flotilla_now()
   AND NOT EXISTS (SELECT FROM messaging_halt WHERE ended_at IS NULL)
 ORDER BY wake_at
@@ -27,34 +24,24 @@ FOR NO KEY UPDATE SKIP LOCKED
 )
 
 # The same for one device, waiting for whoever has it: lanes of one device hand over one after the other.
-THIS_DEVICE = Statement(
-    "this_device",
-    """
-SELECT id,
-       greatest(next_send_at, held_until) AS rests_until,
-       coalesce(greatest(next_send_at, held_until) > flotilla_now(), false) AS resting
-FROM devices_device
-WHERE id = %(device)s AND state = 'active' AND NOT EXISTS (SELECT FROM messaging_halt WHERE ended_at IS NULL)
-FOR NO KEY UPDATE
-""",
-)
+THIS_DEVICE = Statement("this_device", "SELECT id FROM devices_device WHERE id = %(device)s FOR NO KEY UPDATE")
 
 # Indexes message_one_in_flight (free lanes), stream_open_by_device, message_next.
 # A statement of its own after the device locks, so that its snapshot is later than theirs. A device with a gap of its
 # own uses one lane: filling more would only make claims that pacing refuses. Streams of one device take turns: the
 # first message of each stream before the second of any, least recently served stream first.
-RELEASE = Statement(
-    "release",
-    """
+_RELEASE = """
 WITH slot AS MATERIALIZED (
     SELECT d.id AS device_id, l.lane, row_number() OVER (PARTITION BY d.id ORDER BY l.lane) AS rank
     FROM devices_device d
     CROSS JOIN LATERAL generate_series(0, CASE WHEN d.delay_max_seconds > 0 THEN 0 ELSE d.lanes - 1 END) AS l(lane)
-    WHERE d.id = ANY(%(devices)s)
+    WHERE {devices} AND d.state = 'active'
+      AND coalesce(greatest(d.next_send_at, d.held_until) <= flotilla_now(), true)
+      AND NOT EXISTS (SELECT FROM messaging_halt WHERE ended_at IS NULL)
       AND NOT EXISTS (SELECT FROM messaging_message f
                       WHERE f.device_id = d.id AND f.lane = l.lane AND f.state IN ('queued', 'sending'))
 ), want AS (
-    SELECT device_id, least(count(*), %(most)s) AS n FROM slot GROUP BY device_id
+    SELECT device_id, {most} AS n FROM slot GROUP BY device_id
 ), pick AS (
     SELECT w.device_id, c.id, c.stream_id,
            row_number() OVER (PARTITION BY w.device_id ORDER BY c.priority, c.turn, c.served_at, c.due_at, c.id) AS rank
@@ -85,45 +72,58 @@ WITH slot AS MATERIALIZED (
     WHERE s.id = r.stream_id
       AND EXISTS (SELECT FROM messaging_stream o WHERE o.device_id = s.device_id AND o.is_open AND o.id <> s.id)
 )
-SELECT id, device_id, release_no FROM released ORDER BY device_id, id
-""",
+{answer}
+"""
+RELEASE = Statement(
+    "release",
+    _RELEASE.format(
+        devices="d.id = ANY(%(devices)s)",
+        most="count(*)",
+        answer="SELECT id, device_id, release_no FROM released ORDER BY device_id, id",
+    ),
 )
 
-# After RELEASE, in the same transaction. NULL when every lane is taken (a record wakes the device) or nothing waits;
-# else the moment the next message is due, which is now if this statement released less than was free.
-SET_WAKE = Statement(
-    "set_wake",
-    """
+# One message of one device, remembered for PEEK_RELEASED in the same transaction.
+RELEASE_NEXT = Statement(
+    "release_next",
+    _RELEASE.format(
+        devices="d.id = %(device)s",
+        most="1",
+        answer="SELECT set_config('flotilla.released', id::text, true) FROM released",
+    ),
+)
+
+# After a release, in the same transaction. When every lane is taken, NULL for one lane (its record wakes the device)
+# and a second from now for more (so that their records need not all write this row). When nothing waits, NULL. Else
+# the moment the next message is due and the device rested.
+_SET_WAKE = """
 UPDATE devices_device d
-SET wake_at = CASE WHEN busy.lanes >= (CASE WHEN d.delay_max_seconds > 0 THEN 1 ELSE d.lanes END) THEN NULL ELSE (
-    SELECT min(f.due_at)
-    FROM messaging_stream s
-    JOIN messaging_batch b ON b.id = s.batch_id AND b.state = 'running' AND b.expires_at > flotilla_now()
-    CROSS JOIN LATERAL (SELECT due_at FROM messaging_message
-                        WHERE stream_id = s.id AND state = 'pending' ORDER BY due_at, id LIMIT 1) f
-    WHERE s.device_id = d.id AND s.is_open) END
-FROM unnest(%(devices)s::bigint[]) AS asked(id)
+SET wake_at = CASE
+    WHEN busy.lanes >= (CASE WHEN d.delay_max_seconds > 0 THEN 1 ELSE d.lanes END)
+    THEN CASE WHEN d.lanes > 1 THEN flotilla_now() + interval '1 second' END
+    ELSE (
+        SELECT CASE WHEN min(f.due_at) IS NOT NULL THEN greatest(min(f.due_at), d.next_send_at, d.held_until) END
+        FROM messaging_stream s
+        JOIN messaging_batch b ON b.id = s.batch_id AND b.state = 'running' AND b.expires_at > flotilla_now()
+        CROSS JOIN LATERAL (SELECT due_at FROM messaging_message
+                            WHERE stream_id = s.id AND state = 'pending' ORDER BY due_at, id LIMIT 1) f
+        WHERE s.device_id = d.id AND s.is_open) END
+FROM {asked}
 CROSS JOIN LATERAL (SELECT count(*) AS lanes FROM messaging_message f
                     WHERE f.device_id = asked.id AND f.state IN ('queued', 'sending')) busy
 WHERE d.id = asked.id
-""",
-)
+"""
+SET_WAKE = Statement("set_wake", _SET_WAKE.format(asked="unnest(%(devices)s::bigint[]) AS asked(id)"))
+SET_WAKE_OF = Statement("set_wake_of", _SET_WAKE.format(asked="(SELECT %(device)s AS id) AS asked"))
 
-REST = Statement(
-    "rest",
-    """
-UPDATE devices_device d SET wake_at = asked.wake_at
-FROM unnest(%(devices)s::bigint[], %(until)s::timestamptz[]) AS asked(id, wake_at)
-WHERE d.id = asked.id
-""",
-)
+# A release is written down without waiting for the disk: a server that crashes forgets it as if it had never been, and
+# the claim that must come before any byte leaves does wait, and takes the release's record to the disk with its own.
+LAZILY = Statement("lazily", "SELECT set_config('synchronous_commit', 'off', true)")
 
 # -- send --------------------------------------------------------------------------------------------------------------
 
 # Is this release still ours, and what is there to know? Reads only.
-PEEK = Statement(
-    "peek",
-    """
+_PEEK = """
 SELECT m.id, m.release_no, m.device_id, m.uid::text, m.round, m.phone,
        b.content, b.delay_min_seconds, b.delay_max_seconds,
        d.gateway, d.config_version, d.lanes, d.delay_min_seconds, d.delay_max_seconds,
@@ -135,8 +135,13 @@ FROM messaging_message m
 JOIN messaging_batch b ON b.id = m.batch_id
 JOIN devices_device d ON d.id = m.device_id
 LEFT JOIN leads_lead l ON l.id = m.lead_id
-WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'
-""",
+WHERE {which}
+"""
+PEEK = Statement(
+    "peek", _PEEK.format(which="m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'")
+)
+PEEK_RELEASED = Statement(
+    "peek_released", _PEEK.format(which="m.id = nullif(current_setting('flotilla.released', true), '')::bigint")
 )
 
 LOCK_DEVICE = Statement("lock_device", "SELECT FROM devices_device WHERE id = %(device)s FOR NO KEY UPDATE")
@@ -202,7 +207,8 @@ WITH device AS (
         last_sent_at = flotilla_now(),
         reconnect_failures = 0
     WHERE id = %(device)s
-      AND (%(gap_seconds)s > 0 OR wake_at IS NULL OR wake_at > flotilla_now() OR reconnect_failures > 0
+      AND (%(gap_seconds)s > 0 OR wake_at IS NULL OR wake_at > flotilla_now() + interval '1 second'
+           OR reconnect_failures > 0
            OR last_sent_at IS NULL OR last_sent_at < flotilla_now() - interval '1 second')
     RETURNING id
 ), held AS MATERIALIZED (

@@ -5,13 +5,14 @@ from datetime import timedelta
 from random import Random
 
 import pytest
+from celery import current_app
 from django.db import connection
 from django.utils import timezone
 
 from devices.models import Device, DeviceState
 from leads.models import Lead
 from messaging import services
-from messaging.dispatch.publish import Released
+from messaging.dispatch.publish import Released, all_bells, bell_of
 from messaging.dispatch.release import release_next, release_round
 from messaging.dispatch.send import Result, Sender
 from messaging.models import Attempt, BatchState, Message, Stream
@@ -350,3 +351,24 @@ def test_a_single_message_says_what_stands_in_its_way():
     with pytest.raises(services.SendRefused) as refused:
         services.send_single(owner=owner, text="Hi", phone="12", now=timezone.now())
     assert refused.value.field == "phone"
+
+
+def test_after_its_share_a_device_goes_back_through_the_queue(sender, simulator, monkeypatch):
+    monkeypatch.setattr("messaging.dispatch.send.CARRY_MESSAGES", 3)
+    owner = make_user()
+    device = make_device(owner=owner)
+    batch = make_batch(owner=owner, devices=[device], leads=5)
+    released = release_one(device)
+    assert sender.carry(message_id=released.message_id, release_no=released.release_no) == 3
+    assert [message.state for message in messages_of(batch)] == [State.SENT] * 3 + [State.QUEUED, State.PENDING]
+    with current_app.connection_for_read() as connection_:
+        client = connection_.default_channel.client
+        assert client.llen(device.queue) == 1
+        client.delete(device.queue)
+
+
+def test_a_device_belongs_to_the_same_bell_for_ever():
+    bells = {device_id: bell_of(device_id) for device_id in range(1, 200)}
+    assert set(bells.values()) <= set(all_bells())
+    assert len(set(bells.values())) == len(all_bells())
+    assert bells == {device_id: bell_of(device_id) for device_id in range(1, 200)}
