@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from leads.models import Lead
+from messaging import failpoints
 from messaging.models import Batch, BatchState
 
 CHUNK = 50_000
@@ -46,6 +47,7 @@ def fill_chunk(
             return True, 0
         upper, picked = _pick(batch, leads, devices, chunk)
         made = _insert(batch) if picked else 0
+        failpoints.hit("mid_fan_out")
         if picked:
             batch.fill_cursor = upper
         if picked < chunk:

@@ -156,7 +156,8 @@ class Message(models.Model):
         constraints = [
             # once per person and batch
             models.UniqueConstraint(fields=["batch", "phone"], name="message_batch_phone"),
-            # one in flight per device and lane: a constraint, not a hope
+            # one in flight per device and lane: a constraint, not a hope; the recovery walks it too, since it holds no
+            # more rows than the fleet has lanes
             models.UniqueConstraint(
                 fields=["device", "lane"], name="message_one_in_flight", condition=Q(state__in=sorted(IN_FLIGHT))
             ),
@@ -168,10 +169,6 @@ class Message(models.Model):
         indexes = [
             # release, statement 2: a stream's next message
             models.Index(fields=["stream", "due_at", "id"], name="message_next", condition=Q(state=State.PENDING)),
-            # what the recovery looks for when something was queued and never claimed
-            models.Index(fields=["queued_at"], name="message_queued", condition=Q(state=State.QUEUED)),
-            # what the recovery looks for when a lease ran out
-            models.Index(fields=["lease_until"], name="message_leased", condition=Q(state=State.SENDING)),
             # the lists of what failed and of what nobody knows
             models.Index(fields=["state", "id"], name="message_troubled", condition=Q(state__in=["failed", "unknown"])),
         ]

@@ -45,6 +45,8 @@ class Statement:
     __slots__ = ("execute", "name", "prepare", "text")
 
     def __init__(self, name: str, text: str) -> None:
+        # As a subquery the clock is read once per statement instead of once per row.
+        text = text.replace("flotilla_now()", "(SELECT flotilla_now())")
         names = list(dict.fromkeys(_PLACEHOLDER.findall(text)))
         types = f" ({', '.join(TYPES[parameter] for parameter in names)})" if names else ""
         values = f" ({', '.join(f'%({parameter})s' for parameter in names)})" if names else ""

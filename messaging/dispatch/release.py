@@ -36,8 +36,10 @@ def release_round(*, pool: Pool | None = None, limit: int = DEVICES_PER_ROUND) -
         if not devices:
             return 0, []
         rows = session.execute(sql.RELEASE, {"devices": devices})
-        session.execute(sql.SET_WAKE, {"devices": devices})
-        return len(devices), [Released(message_id=m, device_id=d, release_no=r) for m, d, r in rows]
+        filled = {device for _, device, _, full in rows if full}
+        if len(filled) < len(devices):
+            session.execute(sql.SET_WAKE, {"devices": [device for device in devices if device not in filled]})
+        return len(devices), [Released(message_id=m, device_id=d, release_no=r) for m, d, r, _ in rows]
 
 
 def hand_over(*, device_id: int, pool: Pool) -> Row | None:

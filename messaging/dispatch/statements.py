@@ -71,6 +71,10 @@ WITH slot AS MATERIALIZED (
     FROM (SELECT DISTINCT stream_id FROM released) r
     WHERE s.id = r.stream_id
       AND EXISTS (SELECT FROM messaging_stream o WHERE o.device_id = s.device_id AND o.is_open AND o.id <> s.id)
+), full_now AS (  -- one lane, and it is taken: the record wakes the device
+    UPDATE devices_device d SET wake_at = NULL
+    FROM released r WHERE d.id = r.device_id AND (d.lanes = 1 OR d.delay_max_seconds > 0)
+    RETURNING d.id
 )
 {answer}
 """
@@ -79,7 +83,8 @@ RELEASE = Statement(
     _RELEASE.format(
         devices="d.id = ANY(%(devices)s)",
         most="count(*)",
-        answer="SELECT id, device_id, release_no FROM released ORDER BY device_id, id",
+        answer="""SELECT r.id, r.device_id, r.release_no, f.id IS NOT NULL
+FROM released r LEFT JOIN full_now f ON f.id = r.device_id ORDER BY r.device_id, r.id""",
     ),
 )
 
@@ -93,9 +98,9 @@ RELEASE_NEXT = Statement(
     ),
 )
 
-# After a release, in the same transaction. When every lane is taken, NULL for one lane (its record wakes the device)
-# and a second from now for more (so that their records need not all write this row). When nothing waits, NULL. Else
-# the moment the next message is due and the device rested.
+# After a release, in the same transaction, for the devices that it did not fill by one message. When every lane is
+# taken, a second from now (so that the records of many lanes need not all write this row). When nothing waits, NULL.
+# Else the moment the next message is due and the device has rested.
 _SET_WAKE = """
 UPDATE devices_device d
 SET wake_at = CASE
@@ -111,10 +116,17 @@ SET wake_at = CASE
 FROM {asked}
 CROSS JOIN LATERAL (SELECT count(*) AS lanes FROM messaging_message f
                     WHERE f.device_id = asked.id AND f.state IN ('queued', 'sending')) busy
-WHERE d.id = asked.id
+WHERE d.id = asked.id{unless}
 """
-SET_WAKE = Statement("set_wake", _SET_WAKE.format(asked="unnest(%(devices)s::bigint[]) AS asked(id)"))
-SET_WAKE_OF = Statement("set_wake_of", _SET_WAKE.format(asked="(SELECT %(device)s AS id) AS asked"))
+SET_WAKE = Statement("set_wake", _SET_WAKE.format(asked="unnest(%(devices)s::bigint[]) AS asked(id)", unless=""))
+SET_WAKE_OF = Statement(
+    "set_wake_of",
+    _SET_WAKE.format(
+        asked="(SELECT %(device)s AS id) AS asked",
+        unless=" AND (coalesce(current_setting('flotilla.released', true), '') = ''"
+        " OR (d.lanes > 1 AND d.delay_max_seconds = 0))",
+    ),
+)
 
 # A release is written down without waiting for the disk: a server that crashes forgets it as if it had never been, and
 # the claim that must come before any byte leaves does wait, and takes the release's record to the disk with its own.
@@ -349,7 +361,7 @@ RETURNING reconnect_failures, state
 
 # -- recovery ----------------------------------------------------------------------------------------------------------
 
-# Index message_queued.
+# Index message_one_in_flight, as for the next two: it holds no more rows than the fleet has lanes.
 UNCLAIMED = Statement(
     "unclaimed",
     """
@@ -359,7 +371,7 @@ ORDER BY queued_at LIMIT %(limit)s
 """,
 )
 
-# Index message_queued. The lane is freed here.
+# The lane is freed here.
 UNSTICK = Statement(
     "unstick",
     """
@@ -377,7 +389,7 @@ SELECT id FROM back
 """,
 )
 
-# Index message_leased. What a worker left behind may have reached the phone. Only where the gateway provably drops a
+# What a worker left behind may have reached the phone. Only where the gateway provably drops a
 # repeated id is it sent again by itself; everywhere else nobody guesses.
 EXPIRE_LEASES = Statement(
     "expire_leases",

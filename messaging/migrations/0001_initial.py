@@ -155,14 +155,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='message',
-            index=models.Index(condition=models.Q(('state', messaging.states.State['QUEUED'])), fields=['queued_at'], name='message_queued'),
-        ),
-        migrations.AddIndex(
-            model_name='message',
-            index=models.Index(condition=models.Q(('state', messaging.states.State['SENDING'])), fields=['lease_until'], name='message_leased'),
-        ),
-        migrations.AddIndex(
-            model_name='message',
             index=models.Index(condition=models.Q(('state__in', ['failed', 'unknown'])), fields=['state', 'id'], name='message_troubled'),
         ),
         migrations.AddConstraint(
