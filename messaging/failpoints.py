@@ -98,4 +98,6 @@ def _strike(failpoint: Failpoint) -> None:
         struck = _rng.random() < failpoint.probability
     if struck:
         os.write(2, failpoint.line().encode())
-        os.kill(os.getpid(), ACTIONS[failpoint.action])
+        # To this thread, which cannot take another step then. Sent to the process, any thread may take the signal, and
+        # this one goes on for a while before it stops with the others.
+        signal.pthread_kill(threading.get_ident(), ACTIONS[failpoint.action])

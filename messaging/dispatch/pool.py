@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import Empty, LifoQueue
+from time import monotonic, sleep
 from typing import Any
 
 import psycopg2
@@ -25,9 +26,20 @@ Row = tuple[Any, ...]
 Params = Mapping[str, Any]
 
 BORROW_SECONDS = 30.0
+AGAIN_SECONDS = 0.2
 _DJANGO_ONLY = frozenset({"context", "cursor_factory", "server_side_binding"})
 RACES = (errors.DeadlockDetected, errors.SerializationFailure)
 """Errors of a statement that was rolled back whole and may simply be run again."""
+
+
+def is_away(problem: psycopg2.Error) -> bool:
+    """Whether the connection broke or could not be had.
+
+    A server that vanishes in the middle of a statement is a bare DatabaseError; any other subclass is an answer.
+    """
+    return isinstance(problem, psycopg2.OperationalError | psycopg2.InterfaceError) or (
+        type(problem) is psycopg2.DatabaseError
+    )
 
 
 class PoolExhausted(psycopg2.OperationalError):
@@ -90,6 +102,20 @@ class Pool:
                 if attempt == 3:
                     raise
         raise AssertionError("unreachable")
+
+    def insist(self, statement: Statement, params: Params, *, seconds: float) -> list[Row]:
+        """:meth:`execute`, again and again for up to ``seconds`` while the database is away.
+
+        Only for statements that may run twice: a connection that breaks can hide that the first run was committed.
+        """
+        ends = monotonic() + seconds
+        while True:
+            try:
+                return self.execute(statement, params)
+            except psycopg2.Error as problem:
+                if not is_away(problem) or monotonic() > ends:
+                    raise
+            sleep(AGAIN_SECONDS)
 
     def execute_together(self, statements: Sequence[Statement], params: Params) -> list[Row]:
         """Run several statements in one transaction and one trip to the server; returns the last one's rows."""

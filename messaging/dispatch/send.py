@@ -250,7 +250,8 @@ class Sender:
             return Unknown("driver_error", f"The gateway driver failed: {type(problem).__name__}.")
 
     def _record(self, job: Job, decision: Decision, gap: float) -> None:
-        moved = self.pool.execute(
+        # Nobody else knows the outcome. Fenced as it is, the record changes nothing when it runs a second time.
+        moved = self.pool.insist(
             sql.RECORD,
             {
                 **job.key,
@@ -263,6 +264,7 @@ class Sender:
                 "error_text": decision.error_text,
                 "gap_seconds": gap,
             },
+            seconds=settings.FLOTILLA_LEASE_SECONDS,
         )
         if not moved:
             log.warning("send.fenced", message_id=job.message_id, outcome=decision.outcome)

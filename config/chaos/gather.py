@@ -1,0 +1,181 @@
+"""Reading the evidence, and waiting until there is nothing more to happen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from django.db import connection
+from django.db.models import Count, F, Sum
+
+from campaigns.models import Run, RunState
+from config.chaos.away import Away, ask
+from config.chaos.evidence import (
+    COUNTERS,
+    AttemptRow,
+    BatchRow,
+    DeviceRow,
+    Entry,
+    Evidence,
+    MessageRow,
+    StreamRow,
+    Stuck,
+)
+from config.chaos.incidents import Incident
+from config.chaos.plan import LEASE_SECONDS
+from config.demo.ledger import Judge
+from devices.models import Device
+from messaging.models import Attempt, Batch, BatchState, Message, Stream
+from messaging.states import WAITING, State
+
+PATIENCE_SECONDS = LEASE_SECONDS + 60.0
+"""How long anything may go without moving, once nothing is done to it any more."""
+LOOK_SECONDS = 0.5
+
+
+def overdue() -> list[Stuck]:
+    """Messages that hold a lane for longer than they may: queued for too long, or long past their lease."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT id, state, release_no FROM messaging_message
+               WHERE (state = 'queued' AND queued_at < now() - make_interval(secs => %s))
+                  OR (state = 'sending' AND lease_until < now() - make_interval(secs => 60))""",
+            [PATIENCE_SECONDS],
+        )
+        return [
+            Stuck(f"message {pk} was {state} for too long (release {release_no})", pk)
+            for pk, state, release_no in cursor.fetchall()
+        ]
+
+
+def drain(*, check: Callable[[], None], seconds: float) -> list[Stuck]:
+    """Wait until every message is settled, every batch is finished and every run has ended.
+
+    Returns what stopped moving: a device with something waiting that made no step for :data:`PATIENCE_SECONDS`, a
+    message that held its lane for too long, or whatever there was when ``seconds`` had passed.
+    """
+    ends = time.monotonic() + seconds
+    moved: dict[int, tuple[tuple[int, int], float]] = {}
+    ended_at = None
+    while True:
+        check()
+        now = time.monotonic()
+        try:
+            late = ask(overdue)
+            present = ask(_progress)
+            settled = not present and ask(_all_ended)
+        except Away:  # the last harm may still be felt
+            time.sleep(LOOK_SECONDS)
+            continue
+        if settled:
+            return late
+        moved = {
+            device: old if (old := moved.get(device)) and old[0] == step else (step, now)
+            for device, step in present.items()
+        }
+        still = [device for device, (_, since) in moved.items() if now - since > PATIENCE_SECONDS]
+        late += [Stuck(f"device {device} has messages waiting and does nothing") for device in still]
+        if not present:
+            ended_at = ended_at or now
+            if now - ended_at > PATIENCE_SECONDS:
+                late.append(Stuck("every message is settled, and batches or runs do not end"))
+        if now > ends:
+            late.append(
+                Stuck(f"{sum(step[1] for step in present.values())} messages wait after {seconds:.0f} s of calm")
+            )
+        if late:
+            return late
+        time.sleep(LOOK_SECONDS)
+
+
+def _progress() -> dict[int, tuple[int, int]]:
+    """(steps taken, messages waiting) of each device that has something waiting."""
+    rows = (
+        Message.objects.filter(state__in=sorted(WAITING))
+        .order_by()
+        .values_list("device_id")
+        .annotate(steps=Sum(F("release_no") + F("attempts")), number=Count("pk"))
+    )
+    return {device: (int(steps), number) for device, steps, number in rows}
+
+
+def _all_ended() -> bool:
+    return (
+        not Batch.objects.filter(state__in=[BatchState.RUNNING, BatchState.PAUSED]).exists()
+        and not Run.objects.filter(state__in=[RunState.PENDING, RunState.TRIGGERED]).exists()
+    )
+
+
+def gather(
+    *,
+    witness: Judge,
+    expected: Mapping[str, int],
+    incidents: Sequence[Incident],
+    stuck: Sequence[Stuck],
+    problems: Sequence[str],
+    plain: bool,
+) -> Evidence:
+    """Read it all. ``expected`` holds the messages that each campaign had to make, by its name."""
+    unmade = set(expected) - set(Run.objects.filter(batch__isnull=False).values_list("campaign__name", flat=True))
+    return Evidence(
+        lease_seconds=LEASE_SECONDS,
+        plain=plain,
+        devices=_devices(),
+        batches=_batches(expected),
+        streams=_streams(),
+        messages=_messages(),
+        attempts=_attempts(),
+        entries=[Entry.read(line) for line in witness.entries()],
+        incidents=incidents,
+        stuck=stuck,
+        problems=[*problems, *(f"“{name}” was launched and has no messages" for name in sorted(unmade))],
+    )
+
+
+def _devices() -> list[DeviceRow]:
+    return [
+        DeviceRow(device.pk, device.credentials["token"], device.lanes, device.delay_min_seconds)
+        for device in Device.objects.order_by("pk")
+    ]
+
+
+def _batches(expected: Mapping[str, int]) -> list[BatchRow]:
+    rows = Batch.objects.order_by("pk").values_list("pk", "name", "state", "delay_min_seconds", "run__campaign__name")
+    return [
+        BatchRow(pk, name, state, gap_seconds=gap, expected=expected.get(campaign, 0) if campaign else None)
+        for pk, name, state, gap, campaign in rows
+    ]
+
+
+def _streams() -> list[StreamRow]:
+    rows = Stream.objects.order_by("pk").values_list("pk", "batch_id", "device_id", "is_open", *COUNTERS)
+    return [
+        StreamRow(row[0], row[1], row[2], row[3], counters=dict(zip(COUNTERS, row[4:], strict=True))) for row in rows
+    ]
+
+
+def _messages() -> list[MessageRow]:
+    rows = Message.objects.order_by("pk").values_list(
+        "pk", "batch_id", "stream_id", "device_id", "state", "release_no", "attempts", "error_code", "delivered_at",
+        "read_at",
+    )  # fmt: skip
+    return [MessageRow(*row[:8], delivered=row[8] is not None, read=row[9] is not None) for row in rows]
+
+
+def _attempts() -> list[AttemptRow]:
+    rows = Attempt.objects.order_by("pk").values_list(
+        "message_id", "release_no", "number", "round", "started_at", "finished_at", "outcome", "error_code"
+    )
+    return [AttemptRow(m, r, n, rnd, _at(s), _at(f) if f else None, o, e) for m, r, n, rnd, s, f, o, e in rows]
+
+
+def _at(moment: datetime) -> float:
+    return moment.timestamp()
+
+
+def states() -> dict[str, int]:
+    """Messages by state."""
+    rows = Message.objects.order_by().values_list("state").annotate(Count("pk"))
+    found = dict(rows)
+    return {state.value: found.get(state.value, 0) for state in State if found.get(state.value)}

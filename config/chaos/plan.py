@@ -1,0 +1,177 @@
+"""What goes wrong and what is launched, and when: drawn from a seed before anything starts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+from messaging import failpoints
+
+LEASE_SECONDS: Final = 5.0
+"""Leases are shortened to this, and a freeze lasts longer than it."""
+FREEZE_SECONDS: Final = (6.0, 8.0)
+FIRST_FAULT_SECONDS: Final = 2.0
+"""The load gets going first."""
+FAULT_GAP_SECONDS: Final = (0.6, 1.8)
+ROLL_GAP_SECONDS: Final = 2.5
+"""From one worker's SIGTERM to the next one's in a rolling restart."""
+CAMPAIGN_GAP_SECONDS: Final = 4.0
+CAMPAIGN_LEADS: Final = (250, 500)
+SINGLE_GAP_SECONDS: Final = 1.0
+
+WORKERS: Final = ("devices-a", "devices-b", "control-a", "control-b")
+ARMED: Final = ("devices-b", "control-b")
+"""Programs that run with failpoints."""
+
+DECK: Final[tuple[tuple[str, str], ...]] = (
+    ("kill", "devices-a"),
+    ("kill", "devices-b"),
+    ("kill", "control-a"),
+    ("kill", "control-b"),
+    ("kill", "beat-a"),
+    ("freeze", "devices-a"),
+    ("freeze", "devices-b"),
+    ("freeze", "control-a"),
+    ("roll", "workers"),
+    ("valkey", "restart"),
+    ("valkey", "flush"),
+    ("valkey", "cut"),
+    ("valkey", "pause"),
+    ("postgres", "restart"),
+    ("postgres", "cut"),
+    ("postgres", "full"),
+    ("gateway", "latency"),
+    ("gateway", "drip"),
+    ("gateway", "throttle"),
+    ("gateway", "unavailable"),
+    ("gateway", "error_before"),
+    ("gateway", "error_after"),
+    ("gateway", "reset_before"),
+    ("gateway", "reset_after"),
+    ("gateway", "broken_json"),
+    ("fleet", "pause_devices"),
+    ("fleet", "add_devices"),
+    ("fleet", "pause_batch"),
+)
+"""Every way to do harm. The deck is shuffled and dealt, again and again: nothing comes twice before all came once."""
+
+GATEWAY_RULES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "latency": {"fault": "latency", "phase": "before", "min_seconds": 0.3, "max_seconds": 2.0, "probability": 0.2},
+    "drip": {"fault": "drip", "interval_seconds": 0.04, "chunk_bytes": 1, "probability": 0.15},
+    "throttle": {"fault": "throttle", "retry_after_seconds": 1, "probability": 0.1},
+    "unavailable": {"fault": "error", "status": 503, "phase": "before", "probability": 0.15},
+    "error_before": {"fault": "error", "status": 500, "phase": "before", "probability": 0.1},
+    "error_after": {"fault": "error", "status": 502, "phase": "after", "probability": 0.1},
+    "reset_before": {"fault": "reset", "phase": "before", "probability": 0.1},
+    "reset_after": {"fault": "reset", "phase": "after", "probability": 0.1},
+    "broken_json": {"fault": "broken_json", "phase": "after", "probability": 0.1},
+}
+"""Rules of the simulator, by the name they have in the deck."""
+
+WEATHER: Final[Mapping[str, Any]] = {"fault": "latency", "phase": "after", "min_seconds": 0.002, "max_seconds": 0.05}
+"""Always in force, so that sends take a while and can be hit in the middle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One harm: ``at`` seconds after the start, to ``target``, for ``seconds`` (0: a moment). ``seed`` is its own."""
+
+    at: float
+    kind: str
+    target: str
+    seconds: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One piece of work: a campaign to group ``group`` of ``leads`` leads, or (group None) a single message."""
+
+    at: float
+    group: int | None = None
+    leads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole run. ``arms`` holds the failpoints of each armed program, as its environment takes them."""
+
+    seed: int
+    seconds: float
+    faults: Sequence[Fault]
+    launches: Sequence[Launch]
+    arms: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> list[int]:
+        """Leads of each campaign, by group."""
+        return [launch.leads for launch in self.launches if launch.group is not None]
+
+
+def make_plan(*, seed: int, seconds: float) -> Plan:
+    """The plan of a seed: the same for the same arguments, on every machine."""
+    rng = Random(seed)  # noqa: S311 - chance that can be replayed is the point
+    return Plan(
+        seed=seed,
+        seconds=seconds,
+        faults=sorted(_faults(Random(rng.random()), seconds), key=lambda fault: fault.at),  # noqa: S311
+        launches=sorted(_launches(Random(rng.random()), seconds), key=lambda launch: launch.at),  # noqa: S311
+        arms=_arms(Random(rng.random())),  # noqa: S311
+    )
+
+
+def _faults(rng: Random, seconds: float) -> Iterator[Fault]:
+    cards: list[tuple[str, str]] = []
+    at = FIRST_FAULT_SECONDS
+    while at < seconds - 1:
+        if not cards:
+            cards = list(DECK)
+            rng.shuffle(cards)
+        yield from _played(*cards.pop(), at=at, rng=rng)
+        at = round(at + rng.uniform(*FAULT_GAP_SECONDS), 3)
+
+
+def _played(kind: str, target: str, *, at: float, rng: Random) -> Iterator[Fault]:
+    """One card as faults: a rolling restart is several."""
+    seed = rng.randrange(2**31)
+    if kind == "roll":
+        for number, worker in enumerate(WORKERS):
+            yield Fault(round(at + number * ROLL_GAP_SECONDS, 3), "term", worker, seed=seed)
+        return
+    match kind, target:
+        case "freeze", _:
+            lasts = FREEZE_SECONDS
+        case "valkey", "pause":
+            lasts = (1.0, 3.0)
+        case "postgres", "full":
+            lasts = (2.0, 4.0)
+        case (("gateway" | "fleet"), _):
+            lasts = (2.0, 5.0)
+        case _:
+            lasts = (0.0, 0.0)
+    yield Fault(at, kind, target, seconds=round(rng.uniform(*lasts), 3), seed=seed)
+
+
+def _launches(rng: Random, seconds: float) -> Iterator[Launch]:
+    at, group = 0.0, 0
+    while group == 0 or at < seconds - 2:
+        yield Launch(at, group=group, leads=rng.randint(*CAMPAIGN_LEADS))
+        at = round(at + rng.uniform(0.5, 1.5) * CAMPAIGN_GAP_SECONDS, 3)
+        group += 1
+    at = SINGLE_GAP_SECONDS
+    while at < seconds - 1:
+        yield Launch(at)
+        at = round(at + rng.uniform(0.5, 1.5) * SINGLE_GAP_SECONDS, 3)
+
+
+def _arms(rng: Random) -> dict[str, str]:
+    """Chances are per passage; a worker passes the first two with each message, the control worker others per tick."""
+    actions = sorted(failpoints.ACTIONS)
+    devices = {"after_claim": 0.0015, "after_accept": 0.0015, "after_commit": 0.05, "mid_publish": 0.05}
+    control = {"after_commit": 0.02, "mid_publish": 0.002, "mid_fan_out": 0.4}
+    return {
+        name: ",".join(f"{point}={rng.choice(actions)}@{chance}" for point, chance in chances.items())
+        for name, chances in zip(ARMED, (devices, control), strict=True)
+    }

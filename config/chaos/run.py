@@ -1,0 +1,261 @@
+"""One chaos run on servers that may be destroyed: load and harm by the plan, calm, and the judgement."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from config.chaos.away import Away, ask
+from config.chaos.doubling import Doubling
+from config.chaos.evidence import Evidence, Stuck
+from config.chaos.fleet import Load, make_fleet
+from config.chaos.gather import PATIENCE_SECONDS, drain, gather, overdue
+from config.chaos.incidents import Log
+from config.chaos.judge import Finding, judge
+from config.chaos.plan import GATEWAY_RULES, LEASE_SECONDS, WEATHER, Fault, Plan
+from config.chaos.servers import CouldNot, Servers
+from config.chaos.troupe import SIMULATOR, Troupe, cast
+from config.demo.ledger import Judge
+from config.stack.children import Children
+from config.stack.ports import any_free_port
+from config.stack.programs import Ports
+
+PLAIN = "FLOTILLA_CHAOS_PLAIN"
+"""Tells the programs of a run to take the simulator for a gateway that drops no repeats."""
+READY_SECONDS = 120.0
+TICK_SECONDS = 0.05
+OVERDUE_LOOK_SECONDS = 5.0
+CALM_SECONDS = 180.0
+"""How long the stack may take for what is left, once nothing is done to it any more."""
+SHARDS = 4
+
+SETTINGS: Mapping[str, str] = {
+    "FLOTILLA_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
+    "FLOTILLA_RETRY_MINUTES": "0.01,0.02,0.05,0.1,0.15",
+    "FLOTILLA_REPUBLISH_SECONDS": "2",
+    "FLOTILLA_STUCK_QUEUED_MINUTES": "0.25",
+    "FLOTILLA_LOG_LEVEL": "INFO",
+}
+"""Times shortened, so that a minute holds what otherwise takes hours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to."""
+
+    evidence: Evidence
+    findings: list[Finding]
+    copies: int
+
+
+@dataclass
+class Theatre:
+    """Where a run takes place. ``environment`` names servers whose data is ours to destroy."""
+
+    root: Path
+    environment: Mapping[str, str] = field(repr=False)
+    children: Children
+    say: Callable[[str], None]
+    check: Callable[[], None]
+
+
+def perform(theatre: Theatre, plan: Plan, *, plain: bool) -> Outcome:
+    """Start, harm, calm, judge. Raises StackError when the stack does not come up."""
+    port = any_free_port()
+    ports = Ports(web=port, flower=port, simulator=port)  # neither web nor Flower takes part
+    url = ports.urls()[SIMULATOR]
+    (theatre.root / "simulator.jsonl").unlink(missing_ok=True)
+    environment = {
+        **theatre.environment,
+        **SETTINGS,
+        "FLOTILLA_SHARDS": str(SHARDS),
+        PLAIN: str(int(plain)),
+        "FLOTILLA_GATEWAY_URLS": f"simulator={url}",
+    }
+    log = Log(say=theatre.say)
+    fleet = make_fleet(plan)
+    troupe = Troupe(
+        parts=cast(root=theatre.root, ports=ports, environment=environment, shards=SHARDS),
+        children=theatre.children,
+        logs=theatre.root / "logs",
+        plan=plan,
+        log=log,
+    )
+    troupe.start(seconds=READY_SECONDS, check=theatre.check)
+    witness = Judge(url=url, token=environment["SIMULATOR_CONTROL_TOKEN"])
+    servers = Servers(theatre.root, environment["DATABASE_URL"], environment["REDIS_URL"])
+    load, doubling = Load(fleet), Doubling(seed=plan.seed)
+    performance = Performance(
+        plan=plan, troupe=troupe, servers=servers, witness=witness, log=log, load=load, check=theatre.check
+    )
+    load.start()
+    doubling.start()
+    try:
+        stuck = performance.harm()
+    finally:
+        doubling.end()
+        load.finish()
+        servers.release()
+    stuck += performance.calm()
+    doubling.join()
+    evidence = gather(
+        witness=witness,
+        expected=fleet.expected,
+        incidents=log.incidents,
+        stuck=stuck,
+        problems=load.problems,
+        plain=plain,
+    )
+    return Outcome(evidence, judge(evidence), doubling.copies)
+
+
+@dataclass
+class Performance:
+    """The part between the start and the judgement."""
+
+    plan: Plan
+    troupe: Troupe
+    servers: Servers
+    witness: Judge
+    log: Log
+    load: Load
+    check: Callable[[], None]
+    _rules: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    _ends: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    """What to do at which moment of the monotonic clock to end a harm that lasts."""
+
+    def harm(self) -> list[Stuck]:
+        """Follow the plan to its end, and until every harm is over; returns what got stuck meanwhile."""
+        stuck: dict[int | None, Stuck] = {}
+        started = looked = time.monotonic()
+        faults, launches = deque(self.plan.faults), deque(self.plan.launches)
+        singles = 0
+        self._set_rules()
+        self.log.start()
+        while time.monotonic() - started < self.plan.seconds or faults or self._ends or self.troupe.frozen:
+            self.check()
+            self.troupe.tick()
+            now = time.monotonic()
+            for end in [end for at, end in self._ends if at <= now]:
+                end()
+            self._ends = [(at, end) for at, end in self._ends if at > now]
+            while launches and launches[0].at <= now - started:
+                group = launches.popleft().group
+                singles += group is None
+                self.load.single(singles) if group is None else self.load.campaign(group)
+            while faults and faults[0].at <= now - started:
+                self._do(faults.popleft())
+            if now - looked > OVERDUE_LOOK_SECONDS:
+                looked = now
+                stuck.update({item.message: item for item in _overdue()})
+            time.sleep(TICK_SECONDS)
+        return list(stuck.values())
+
+    def calm(self) -> list[Stuck]:
+        """Nothing is done to the stack any more: wait until it has settled everything; returns what it did not."""
+        self.witness.set_faults([])
+        late = self._disarm()
+        self.log.tell("calm: nothing is done to the stack any more")
+        late += drain(check=self._tend, seconds=CALM_SECONDS)
+        if self.load.is_alive():
+            late.append(Stuck("the load did not get its orders through"))
+        self.log.tell("every message is settled" if not late else "something is stuck")
+        return late
+
+    def _disarm(self) -> list[Stuck]:
+        """Replace the programs with failpoints; returns those that did not end when asked to."""
+        self.troupe.disarm()
+        ends = time.monotonic() + PATIENCE_SECONDS
+        while self.troupe.armed or self.troupe.frozen:
+            self._tend()
+            if time.monotonic() > ends:
+                stuck = self.troupe.armed
+                for name in stuck:
+                    self.troupe.kill(name)
+                    self.log.begin("kill", name)
+                return [Stuck(f"{name} did not end within {PATIENCE_SECONDS:.0f} s of SIGTERM") for name in stuck]
+            time.sleep(TICK_SECONDS)
+        return []
+
+    def _tend(self) -> None:
+        self.check()
+        self.troupe.tick()
+
+    # -- harm ----------------------------------------------------------------------------------------------------------
+
+    def _do(self, fault: Fault) -> None:
+        match fault.kind:
+            case "kill":
+                if self.troupe.kill(fault.target):
+                    self.log.begin("kill", fault.target)
+            case "term":
+                if self.troupe.terminate(fault.target):
+                    self.log.begin("term", fault.target)
+            case "freeze":
+                self.troupe.freeze(fault.target, seconds=fault.seconds)
+            case "gateway":
+                self._weather(fault)
+            case "fleet":
+                self._fleet(fault)
+            case server:
+                self._strike(server, fault)
+
+    def _strike(self, server: str, fault: Fault) -> None:
+        incident = self.log.begin(server, fault.target, lasts=fault.seconds > 0)
+        try:
+            self.servers.strike(server, fault.target, seconds=fault.seconds)
+        except CouldNot as reason:
+            self.log.forget(incident, str(reason))
+            return
+        if fault.seconds:
+
+            def over() -> None:
+                if server == "postgres":
+                    self.servers.release()
+                self.log.end(incident)
+
+            self._later(fault.seconds, over)
+
+    def _weather(self, fault: Fault) -> None:
+        self._rules[id(fault)] = {**GATEWAY_RULES[fault.target], "seed": fault.seed}
+        self._set_rules()
+        incident = self.log.begin("gateway", fault.target, lasts=True)
+
+        def clear() -> None:
+            del self._rules[id(fault)]
+            self._set_rules()
+            self.log.end(incident)
+
+        self._later(fault.seconds, clear)
+
+    def _fleet(self, fault: Fault) -> None:
+        if fault.target == "add_devices":
+            self.load.add_devices()
+            self.log.begin("fleet", "ten devices more")
+            return
+        pause = self.load.pause_devices if fault.target == "pause_devices" else self.load.pause_batch
+        pause(seed=fault.seed)
+        incident = self.log.begin("fleet", fault.target, lasts=True)
+
+        def over() -> None:
+            self.load.resume()
+            self.log.end(incident)
+
+        self._later(fault.seconds, over)
+
+    def _later(self, seconds: float, end: Callable[[], None]) -> None:
+        self._ends.append((time.monotonic() + seconds, end))
+
+    def _set_rules(self) -> None:
+        self.witness.set_faults([*map(dict, self._rules.values()), {**WEATHER, "seed": self.plan.seed}])
+
+
+def _overdue() -> list[Stuck]:
+    try:
+        return ask(overdue)
+    except Away:
+        return []

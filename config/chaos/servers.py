@@ -1,0 +1,105 @@
+"""Harm to PostgreSQL and Valkey. Whoever owns the servers starts them again; here they are only struck."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg2
+import redis
+
+from config.stack import processes, state
+from config.stack.processes import Identity
+
+FULL_LOOK_SECONDS = 0.1
+"""Time between two tries to take another connection while there is none."""
+
+
+class CouldNot(Exception):  # noqa: N818 - reads as a fact
+    """The server was not there to be harmed, because of an earlier harm."""
+
+
+@dataclass(slots=True)
+class Servers:
+    """The stack's servers, at these addresses, with their pids in the state file below ``root``."""
+
+    root: Path
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    _emptied: threading.Event = field(default_factory=threading.Event)
+    _filling: threading.Thread | None = None
+
+    def strike(self, server: str, harm: str, *, seconds: float) -> None:
+        """Do it. Raises :class:`CouldNot`."""
+        harms: dict[tuple[str, str], Callable[[], None]] = {
+            ("valkey", "restart"): lambda: self._signal("valkey", signal.SIGKILL),  # it keeps nothing on disk
+            ("valkey", "flush"): lambda: self._valkey("FLUSHALL"),
+            ("valkey", "cut"): lambda: self._valkey("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
+            ("valkey", "pause"): lambda: self._valkey("CLIENT", "PAUSE", str(int(1000 * seconds)), "ALL"),
+            # SIGQUIT: immediate shutdown, so that the next start recovers as after a crash
+            ("postgres", "restart"): lambda: self._signal("postgres", signal.SIGQUIT),
+            ("postgres", "cut"): self._cut_postgres,
+            ("postgres", "full"): self._fill_postgres,
+        }
+        harms[server, harm]()
+
+    def release(self) -> None:
+        """Let go of the connections that keep PostgreSQL full."""
+        filling, self._filling = self._filling, None
+        if filling is not None:
+            self._emptied.set()
+            filling.join()
+
+    def _signal(self, server: str, number: int) -> None:
+        who = self._identity(server)
+        if who is None or not processes.send(who, number):
+            raise CouldNot(f"{server} is down")
+
+    def _identity(self, server: str) -> Identity | None:
+        found = state.read(self.root)
+        return found.processes.get(server) if found else None
+
+    def _valkey(self, *command: str) -> None:
+        try:
+            with redis.Redis.from_url(self.redis_url, socket_timeout=5, socket_connect_timeout=2) as client:
+                client.execute_command(*command)
+        except redis.RedisError as problem:
+            raise CouldNot(f"Valkey: {type(problem).__name__}") from None
+
+    def _cut_postgres(self) -> None:
+        try:
+            with contextlib.closing(self._connect()) as connection, connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                    "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+                )
+        except psycopg2.Error as problem:
+            raise CouldNot(f"PostgreSQL: {type(problem).__name__}") from None
+
+    def _fill_postgres(self) -> None:
+        """Take every connection that comes free, until the release. Whoever has one keeps it; nobody gets a new one."""
+        if self._filling is not None:
+            raise CouldNot("PostgreSQL is full already")
+        self._emptied.clear()
+        self._filling = threading.Thread(target=self._take_connections, name="filling", daemon=True)
+        self._filling.start()
+
+    def _take_connections(self) -> None:
+        held: list[psycopg2.extensions.connection] = []
+        while not self._emptied.is_set():
+            try:
+                held.append(self._connect())
+            except psycopg2.OperationalError:
+                self._emptied.wait(FULL_LOOK_SECONDS)
+        for connection in held:
+            with contextlib.suppress(psycopg2.Error):
+                connection.close()
+
+    def _connect(self) -> psycopg2.extensions.connection:
+        connection = psycopg2.connect(self.database_url, connect_timeout=5, application_name="flotilla-chaos")
+        connection.autocommit = True
+        return connection
