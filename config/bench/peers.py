@@ -1,7 +1,8 @@
 """Other task queues on the same no-op task, for information: as many device queues as each can be given.
 
-* procrastinate, on PostgreSQL: one queue, a *lock* per device, which also keeps one task per device in flight. It needs
-  psycopg 3, which the product does not have, so it runs on the Python named by ``PEERS_PYTHON``.
+* procrastinate, on PostgreSQL: one queue, a *lock* per device, which also keeps one task per device in flight; for one
+  device queue no lock, since no other side works one task at a time there. It needs psycopg 3, which the product does
+  not have, so it runs on the Python named by ``PEERS_PYTHON``.
 * dramatiq, on Valkey: one queue per device; a worker runs a thread or two for each.
 * huey, on Valkey: a consumer process serves one queue, so there is no worker for many.
 
@@ -116,7 +117,7 @@ def _huey(stage: Stage, queues: int, messages: int) -> Crew:
         raise CannotRun("a consumer process serves one queue; it would take a process per device")
     consumer = [sys.executable, "-m", "huey.bin.huey_consumer", "workers.huey_peer.huey", "-q"]
     return Crew(
-        fill=[sys.executable, "-m", "workers.huey_peer", "fill", str(messages)],
+        fill=[sys.executable, "-c", f"from workers.huey_peer import fill; fill(messages={messages})"],
         work=[*consumer, "-k", "thread", "-w", str(stage.threads)],
         env={},
     )

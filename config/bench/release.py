@@ -123,7 +123,8 @@ def put_back() -> None:
         cursor.execute("UPDATE messaging_message SET state = 'pending', lane = NULL WHERE state = 'queued'")
         cursor.execute("UPDATE devices_device SET wake_at = now()")
         cursor.execute("VACUUM (ANALYZE) devices_device")
-        cursor.execute("VACUUM messaging_message")
+        # By itself VACUUM leaves the index entries of a few dead rows alone, and the baseline would stumble over them.
+        cursor.execute("VACUUM (INDEX_CLEANUP ON) messaging_message")
         cursor.execute("CHECKPOINT")
 
 

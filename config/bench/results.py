@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 from rich.table import Table
 
+UNEVEN = 1.25
+"""Rounds that differ more than this were disturbed, or are too short: the table says so beside the verdict."""
+
 
 class BenchFailed(Exception):  # noqa: N818 - reads as a fact
     """A bench that could not be run to its end, in one line for a person."""
@@ -60,6 +63,12 @@ class Line:
         return median(self.baseline) if self.baseline else None
 
     @property
+    def unevenness(self) -> float:
+        """The largest round by the smallest, on the side where they differ more; 1 for single or equal rounds."""
+        sides = [side for side in (self.ours, self.baseline) if side and min(side) > 0]
+        return max((max(side) / min(side) for side in sides), default=1.0)
+
+    @property
     def ratio(self) -> float | None:
         """Ours by the baseline's; None where either is missing or the baseline is zero."""
         ours, baseline = self.our_median, self.baseline_median
@@ -93,6 +102,7 @@ class Line:
             "what": self.what,
             "note": self.note,
             "quick": quick,
+            "uneven": round(self.unevenness, 2),
             "rounds": {"ours": list(self.ours), "baseline": list(self.baseline)},
         }
 
@@ -111,8 +121,11 @@ def write(*, folder: Path, name: str, lines: Sequence[Line], when: str, quick: b
 def table(lines: Sequence[Line]) -> Table:
     """The lines for a terminal."""
     shown = Table("bench", "ours", "baseline", "ratio", "goal", "", box=None, padding=(0, 2, 0, 0))
+    shown.columns[0].no_wrap = True
     for line in lines:
         verdict = {None: "", True: "[green]holds[/]", False: "[bold red]MISSED[/]"}[line.holds]
+        if line.unevenness > UNEVEN:
+            verdict += f" [yellow]rounds differ {line.unevenness:.1f} ×[/]"
         ratio = "–" if line.ratio is None else f"{line.ratio:.2f}"
         shown.add_row(
             line.name,

@@ -1,9 +1,11 @@
-"""huey, which has one queue per consumer process. ``fill MESSAGES`` publishes; ``huey_consumer`` on it works."""
+"""huey, which has one queue per consumer process: ``huey_consumer`` on it works.
+
+To be imported by whoever publishes, never run: huey names a task by its module, and ``__main__`` is another one.
+"""
 
 from __future__ import annotations
 
 import os
-import sys
 
 from huey import RedisHuey
 
@@ -18,6 +20,7 @@ def noop(number: int) -> None:  # noqa: ARG001 - the same small payload as every
     hit()
 
 
-if __name__ == "__main__":
-    for number in range(int(sys.argv[2])):
+def fill(*, messages: int) -> None:
+    """Publish ``messages``."""
+    for number in range(messages):
         noop(number)
