@@ -11,25 +11,28 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import ChoicesDropdownFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from campaigns import services
 from campaigns.admin_runs import RunAdmin
 from campaigns.admin_words import (
-    CAMPAIGN_COLOURS,
+    LAUNCHED,
+    campaign_words,
     clone_question,
     launch_many_question,
     launch_question,
+    launched,
     problems_of,
     state_words,
 )
-from campaigns.models import Campaign, Run, Schedule
+from campaigns.models import Campaign, CampaignState, Run, Schedule
 from campaigns.tasks import trigger
 from devices.access import may_change
 from devices.admin_base import OwnedAdmin
 from devices.admin_pages import ask, back_to, change_url, confirmed, list_url, visible_or_404
+from devices.admin_text import label
 from messaging.admin_progress import bar
 from messaging.services import counts_of
 
@@ -42,20 +45,40 @@ CLONED = (
 )
 
 
+class StateFilter(DropdownFilter):
+    """By state, in the words of the list."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """The stored states, and launched."""
+        return [*((state.value, str(state.label)) for state in CampaignState), ("launched", LAUNCHED)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Campaign]) -> QuerySet[Campaign]:
+        """Campaigns in it."""
+        state, gone = self.value(), launched(now=timezone.now())
+        if state == "launched":
+            return queryset.filter(gone)
+        if state == CampaignState.SCHEDULED:
+            return queryset.filter(~gone, state=state)
+        return queryset.filter(state=state) if state in CampaignState.values else queryset
+
+
 @admin.register(Campaign)
 class CampaignAdmin(OwnedAdmin):
     """What to send, to whom, and when."""
 
     list_display = ("name", "state_label", "schedule", "last_run", "progress", "created_at")
-    list_filter = (("state", ChoicesDropdownFilter), ("schedule", ChoicesDropdownFilter))
+    list_filter = (StateFilter, ("schedule", ChoicesDropdownFilter))
     search_fields = ("name",)
     search_help_text = "Name of the campaign"
     autocomplete_fields = ("lead_device", "pool")
-    readonly_fields = ("state", "launched_at")
+    readonly_fields = ("state_label", "launched_at")
     actions = ("launch_campaigns",)
     actions_detail = ("launch_campaign", "clone_campaign")
     fieldsets = (
-        (None, {"fields": ["owner", "name", "state", "launched_at"]}),
+        (None, {"fields": ["owner", "name", "state_label", "launched_at"]}),
         ("Content", {"fields": ["text"]}),
         (
             "Audience",
@@ -87,7 +110,7 @@ class CampaignAdmin(OwnedAdmin):
         fieldsets = super().get_fieldsets(request, obj)
         if obj is not None:
             return fieldsets
-        hidden = {"state", "launched_at"}
+        hidden = {"state_label", "launched_at"}
         return [
             (title, {**options, "fields": [name for name in options["fields"] if name not in hidden]})
             for title, options in fieldsets
@@ -130,10 +153,12 @@ class CampaignAdmin(OwnedAdmin):
             campaign.last = run  # type: ignore[attr-defined]
             campaign.counts = counts.get(run.batch_id) if run and run.batch_id else None  # type: ignore[attr-defined]
 
-    @display(description="State", ordering="state", label=CAMPAIGN_COLOURS)
-    def state_label(self, campaign: Campaign) -> tuple[str, str]:
-        """The state, coloured."""
-        return campaign.state, campaign.get_state_display()
+    @display(description="State", ordering="state")
+    def state_label(self, campaign: Any) -> SafeString:
+        """The state, coloured. A list has looked up the last run; a page has not."""
+        run = campaign.last if hasattr(campaign, "last") else campaign.runs.order_by("-id").first()
+        words, colour = campaign_words(campaign, run=run, now=timezone.now())
+        return label(words, colour=colour)
 
     @display(description="Last run")
     def last_run(self, campaign: Any) -> SafeString | str:

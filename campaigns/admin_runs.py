@@ -1,7 +1,5 @@
 """Runs of campaigns in the admin: watch, pause, resume, cancel."""
 
-# ruff: noqa: ARG002 - signatures belong to Django
-
 from __future__ import annotations
 
 from typing import Any

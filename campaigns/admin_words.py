@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.expressions import Combinable
 
 from campaigns import services
-from campaigns.models import Campaign, CampaignState, Routing, Run, RunState
+from campaigns.models import Campaign, CampaignState, Routing, Run, RunState, Schedule
 from devices.admin_pages import Question, change_url
 from messaging.models import BatchState
 
@@ -22,11 +26,33 @@ RUN_COLOURS = {
     RunState.FAILED: "danger",
     RunState.MISSED: "warning",
 }
+LAUNCHED = "Launched"
 LEFT_OUT_WORDS = {
     "opted_out": "opted out",
     "no_consent": "without recorded consent",
     "no_device": "without a device of their own",
 }
+
+
+def campaign_words(campaign: Campaign, *, run: Run | None, now: datetime) -> tuple[str, str]:
+    """A campaign's state for people, and its colour; ``run`` is its last one.
+
+    What is stored as scheduled stays so for good. Of a one-off whose time has come there is nothing left to watch, and
+    people want to hear that it is gone.
+    """
+    state = CampaignState(campaign.state)
+    if state == CampaignState.SCHEDULED and campaign.schedule != Schedule.CRON and run is not None:
+        if run.state == RunState.MISSED:
+            return str(run.get_state_display()), RUN_COLOURS[RunState.MISSED]
+        if run.state != RunState.PENDING or run.planned_at <= now:
+            return LAUNCHED, "info"
+    return str(state.label), CAMPAIGN_COLOURS[state]
+
+
+def launched(*, now: datetime) -> Combinable | Q:
+    """Campaigns that :func:`campaign_words` calls launched (or missed)."""
+    begun = Run.objects.filter(campaign=OuterRef("pk")).exclude(state=RunState.PENDING, planned_at__gt=now)
+    return Q(state=CampaignState.SCHEDULED) & ~Q(schedule=Schedule.CRON) & Exists(begun)
 
 
 def state_words(run: Run) -> str:

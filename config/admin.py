@@ -8,6 +8,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
@@ -15,6 +16,7 @@ from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 from knox.models import AuthToken
 from unfold.admin import ModelAdmin
+from unfold.components import BaseComponent, register_component
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -188,7 +190,7 @@ class TokenAdmin(ModelAdmin):
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Make a token and show it, in the answer itself: it is stored nowhere, not even in a message for later."""
         if not self.has_add_permission(request):
-            return self._no_role()
+            raise PermissionDenied
         form = TokenForm(request.POST or None, initial={"user": request.user.pk})
         people = User.objects.filter(is_active=True).order_by("username")
         if not request.user.is_superuser:
@@ -240,8 +242,23 @@ class TokenAdmin(ModelAdmin):
         expired = token.expiry is not None and token.expiry < timezone.now()
         return ("expired", "Expired") if expired else ("valid", "Valid")
 
-    def _no_role(self) -> HttpResponse:
-        return HttpResponse("Your user has no role.", status=403, content_type="text/plain")
+
+@register_component
+class Refusal(BaseComponent):
+    """The frame of an error page: the admin with its sidebar for whoever is signed in, the log-in's for all others.
+
+    Django renders its error pages without an admin's context, and unfold's frames have no colours without it.
+    """
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """What the frame needs, beside what the page says."""
+        inside = admin.site.has_permission(self.request)
+        return {
+            **admin.site.each_context(self.request),
+            **kwargs,
+            "inside": inside,
+            "frame": "admin/base_site.html" if inside else "unfold/layouts/unauthenticated.html",
+        }
 
 
 def dashboard_view(request: HttpRequest) -> JsonResponse:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 from config.stack.addresses import addresses, local_secrets
@@ -188,6 +189,9 @@ UNFOLD = {
     "SITE_HEADER": "Flotilla",
     "SITE_SUBHEADER": "Every message once",
     "SITE_SYMBOL": "sailing",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("flotilla/favicon.svg")},
+    ],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SIDEBAR": {"show_search": True, "show_all_applications": False, "navigation": "config.navigation.sidebar"},

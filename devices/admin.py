@@ -7,16 +7,20 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.db.models import Count, QuerySet, Sum
-from django.db.models.functions import Least, Now
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 
+from devices import services
 from devices.access import Role, may_change
 from devices.admin_base import OwnedAdmin, OwnedInline
 from devices.admin_filters import VisibleSelectFilter
 from devices.admin_forms import DeviceForm, credential_inputs, shown_when
 from devices.admin_pages import Question, ask, back_to, change_url, confirmed, visible_or_404
+from devices.admin_text import NOTHING, label, moment_column, moment_in_full, phone
 from devices.models import Device, DeviceShare, DeviceState, Pool
 
 STATE_COLOURS = {
@@ -47,7 +51,7 @@ class DeviceShareInline(OwnedInline):
 class DeviceAdmin(OwnedAdmin):
     """Senders."""
 
-    list_display = ("name", "state_label", "gateway", "pool", "waiting", "pacing", "last_sent_at", "phone")
+    list_display = ("name", "state_label", "gateway", "pool", "waiting", "pacing", "last_sent", "number")
     list_filter = (
         ("state", ChoicesDropdownFilter),
         ("pool", VisibleSelectFilter),
@@ -56,7 +60,7 @@ class DeviceAdmin(OwnedAdmin):
     search_fields = ("name", "phone")
     search_help_text = "Name or number of the device"
     autocomplete_fields = ("pool",)
-    readonly_fields = ("state", "state_reason", "held_until", "hold_reason", "last_sent_at", "created_at")
+    readonly_fields = ("state_label", "state_reason", "rest", "last_sent_in_full", "created_at")
     inlines = (DeviceShareInline,)
     actions = ("pause_devices", "resume_devices")
     actions_detail = ("pause_device", "resume_device")
@@ -83,8 +87,14 @@ class DeviceAdmin(OwnedAdmin):
             "Pacing",
             {"fields": ["delay_min_seconds", "delay_max_seconds", "cap_per_hour", "cap_per_day", "warm_up", "lanes"]},
         ),
-        ("Sending window", {"fields": ["window_start", "window_end", "time_zone"]}),
-        ("Now", {"fields": ["state", "state_reason", "held_until", "hold_reason", "last_sent_at", "created_at"]}),
+        (
+            "Sending window",
+            {
+                "fields": [("window_start", "window_end"), "time_zone"],
+                "description": "Leave both times empty to send around the clock.",
+            },
+        ),
+        ("Now", {"fields": ["state_label", "state_reason", "rest", "last_sent_in_full", "created_at"]}),
         ("Advanced", {"fields": ["options"], "classes": ["collapse"]}),
     )
 
@@ -98,6 +108,23 @@ class DeviceAdmin(OwnedAdmin):
                 fieldsets.append((title, options))
         return fieldsets
 
+    def get_actions_detail(self, request: HttpRequest, object_id: int) -> list[Any]:
+        """Of pause and resume, the one that the device's state allows."""
+        found = super().get_actions_detail(request, object_id)
+        device = Device.objects.filter(pk=object_id) if str(object_id).isdecimal() else Device.objects.none()
+        state = device.values_list("state", flat=True).first()
+        without = [
+            *([] if state in services.PAUSABLE else ["_pause_device"]),
+            *([] if state in services.RESUMABLE else ["_resume_device"]),
+        ]
+        return [shown for shown in found if not shown.action_name.endswith(tuple(without))]
+
+    def save_model(self, request: HttpRequest, obj: Device, form: Any, change: bool) -> None:
+        """Store, and let the release look again where the rhythm changed."""
+        super().save_model(request, obj, form, change)
+        if change:
+            services.wake_if_rhythm_changed(device=obj, columns=form.changed_columns())
+
     def attach(self, request: HttpRequest, rows: list[Device]) -> None:
         """Waiting messages of the devices on this page: one query over their open streams."""
         waiting = dict(
@@ -109,10 +136,27 @@ class DeviceAdmin(OwnedAdmin):
         for device in rows:
             device.waiting_messages = waiting.get(device.pk, 0)  # type: ignore[attr-defined]
 
-    @display(description="State", ordering="state", label=STATE_COLOURS)
-    def state_label(self, device: Device) -> tuple[str, str]:
+    last_sent = moment_column("last_sent_at", "Last sent")
+    last_sent_in_full = moment_column("last_sent_at", "Last sent", in_full=True)
+
+    @display(description="State", ordering="state")
+    def state_label(self, device: Device) -> SafeString:
         """The state, coloured."""
-        return device.state, device.get_state_display()
+        return label(device.get_state_display(), colour=STATE_COLOURS[DeviceState(device.state)])
+
+    @display(description="Phone", ordering="phone")
+    def number(self, device: Device) -> SafeString:
+        """The device's own number."""
+        return phone(device.phone)
+
+    @display(description="Rest")
+    def rest(self, device: Device) -> SafeString:
+        """Until when it sends nothing although it is connected, and why."""
+        if device.held_until is None or device.held_until <= timezone.now():
+            return NOTHING
+        until = moment_in_full(device.held_until)
+        because = format_html(" because: {}", device.hold_reason) if device.hold_reason else ""
+        return format_html("Rests until {}{}", until, because)
 
     @display(description="Waiting")
     def waiting(self, device: Any) -> str:
@@ -131,12 +175,12 @@ class DeviceAdmin(OwnedAdmin):
     @admin.action(description="Pause the chosen devices", permissions=["change"])
     def pause_devices(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
         """From the list."""
-        self._tell(request, queryset.count(), pause(queryset), "paused")
+        self._tell(request, queryset.count(), services.pause(devices=queryset), "paused")
 
     @admin.action(description="Resume the chosen devices", permissions=["change"])
     def resume_devices(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
         """From the list."""
-        self._tell(request, queryset.count(), resume(queryset), "resumed")
+        self._tell(request, queryset.count(), services.resume(devices=queryset), "resumed")
 
     @action(description="Pause", icon="pause", permissions=["change"])
     def pause_device(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -144,7 +188,7 @@ class DeviceAdmin(OwnedAdmin):
         device = visible_or_404(self, request, object_id)
         if not confirmed(request):
             return ask(request, model_admin=self, obj=device, question=_pause_question(device))
-        if pause(self.get_queryset(request).filter(pk=device.pk)):
+        if services.pause(devices=self.get_queryset(request).filter(pk=device.pk)):
             self.log_change(request, device, "Paused.")
             self.message_user(request, f"{device} is paused.", messages.SUCCESS)
         else:
@@ -157,7 +201,7 @@ class DeviceAdmin(OwnedAdmin):
         device = visible_or_404(self, request, object_id)
         if not confirmed(request):
             return ask(request, model_admin=self, obj=device, question=_resume_question(device))
-        if resume(self.get_queryset(request).filter(pk=device.pk)):
+        if services.resume(devices=self.get_queryset(request).filter(pk=device.pk)):
             self.log_change(request, device, "Resumed.")
             self.message_user(request, f"{device} is connected and goes on sending.", messages.SUCCESS)
         elif device.state == DeviceState.UNPAIRED:
@@ -214,21 +258,6 @@ class PoolAdmin(OwnedAdmin):
     def connected(self, pool: Any) -> int:
         """Those that can send."""
         return pool.by_state.get(DeviceState.ACTIVE, 0)
-
-
-def pause(devices: QuerySet[Device]) -> int:
-    """Connected devices stop being released to; returns how many. What is at a gateway now ends as it ends."""
-    return devices.filter(state=DeviceState.ACTIVE).update(state=DeviceState.PAUSED, state_reason="Paused by hand.")
-
-
-def resume(devices: QuerySet[Device]) -> int:
-    """Paused devices, and those whose trouble a person has mended, go on; returns how many.
-
-    ``wake_at`` is lowered in the same statement, so that the release looks at them at its next tick.
-    """
-    return devices.filter(state__in=[DeviceState.PAUSED, DeviceState.NEEDS_ATTENTION]).update(
-        state=DeviceState.ACTIVE, state_reason="", reconnect_failures=0, wake_at=Least("wake_at", Now())
-    )
 
 
 def _pause_question(device: Device) -> Question:

@@ -4,17 +4,16 @@ lists that cost the same however many rows there are.
 Permissions follow roles (:mod:`devices.access`), never Django's model permissions.
 """
 
-# ruff: noqa: ARG002 - signatures belong to Django
-
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import unfold.paginator
 from django import forms
 from django.contrib.admin import ShowFacets
+from django.contrib.admin.utils import flatten_fieldsets
 from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import FieldDoesNotExist
@@ -29,6 +28,7 @@ from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from devices.access import Access, Role, may_change, role_of
+from devices.admin_text import DIRECTIONS, plain_column
 from devices.models import Device
 
 MAX_PAGES = 1000
@@ -97,6 +97,8 @@ class OwnedForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         if _has_owner(self._meta.model) and "owner" not in self.fields and self.instance.pk is None:
             self.instance.owner = self.user
+        for name in DIRECTIONS.keys() & self.fields.keys():
+            self.fields[name].widget.attrs.setdefault("dir", DIRECTIONS[name])
 
     def _get_validation_exclusions(self) -> set[str]:
         """Names are unique per owner, so that constraint is checked also where the owner is not on the form."""
@@ -205,15 +207,24 @@ class OwnedAdmin(RoleMixin, ModelAdmin):
         form.user = request.user
         return form
 
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Admins choose an owner; most of the time it is themselves."""
+        mine = {"owner": request.user.pk} if self._shows_owner(request) else {}
+        return {**mine, **super().get_changeform_initial_data(request)}
+
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
-        """Only admins see an owner: everybody else's rows are their own."""
+        """Only admins see an owner: everybody else's rows are their own. Team members get no links to closed doors."""
         fieldsets = super().get_fieldsets(request, obj)
-        if role_of(request.user) is Role.ADMIN:
-            return fieldsets
-        return [
-            (title, {**options, "fields": [name for name in options["fields"] if name != "owner"]})
-            for title, options in fieldsets
-        ]
+        match role_of(request.user):
+            case Role.ADMIN:
+                return fieldsets
+            case Role.TEAM if obj is not None:
+                shut = {
+                    name: column for name in flatten_fieldsets(fieldsets) if (column := self._shut(request, obj, name))
+                }
+            case _:
+                shut = {}
+        return [(title, {**options, "fields": _fields(options["fields"], shut)}) for title, options in fieldsets]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
         """The owner is chosen once: what hangs on a row would otherwise belong to somebody else."""
@@ -249,6 +260,18 @@ class OwnedAdmin(RoleMixin, ModelAdmin):
             columns |= {f.name for f in obj._meta.concrete_fields if getattr(f, "auto_now", False)}  # noqa: SLF001
             obj.save(update_fields=sorted(columns))
 
+    def _shut(self, request: HttpRequest, row: Any, name: str) -> Callable[[Any], Any] | None:
+        """The related row ``name`` of ``row`` as plain text, if its page would not open; else None."""
+        field = _model_field(self.model, name) if isinstance(name, str) else None
+        if not isinstance(field, models.ForeignKey) or not self.admin_site.is_registered(field.related_model):
+            return None
+        related = self.admin_site.get_model_admin(field.related_model)
+        opens = (
+            related.has_view_permission(request)
+            and related.get_queryset(request).filter(pk=getattr(row, field.attname)).exists()
+        )
+        return None if opens else plain_column(name, str(field.verbose_name))
+
     def _shows_owner(self, request: HttpRequest) -> bool:
         return _has_owner(self.model) and role_of(request.user) is Role.ADMIN
 
@@ -270,6 +293,15 @@ class ReadOnlyInline(OwnedInline):
 
     read_only = True
     can_delete = False
+
+
+def _fields(names: Sequence[Any], instead: Mapping[str, Any]) -> list[Any]:
+    """A fieldset's fields (some side by side in a tuple) without the owner, and with ``instead`` of some."""
+    return [
+        tuple(_fields(name, instead)) if isinstance(name, list | tuple) else instead.get(name, name)
+        for name in names
+        if name != "owner"
+    ]
 
 
 def _model_field(model: Any, name: str) -> models.Field[Any, Any] | None:

@@ -1,7 +1,5 @@
 """List filters that offer, and name, only what the person may see, and that never load whole tables to do so."""
 
-# ruff: noqa: ARG002 - signatures belong to Django
-
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -8,12 +8,33 @@ from django import forms
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
+from devices import services
 from devices.admin_base import OwnedForm
 from devices.gateways import registry
 from devices.gateways.base import CredentialField, Driver
 from devices.models import Device, DeviceState
 from devices.secrets import Secrets
 
+LABELS = {
+    "base_url": "Address",
+    "delay_min_seconds": "Shortest pause between two messages, in seconds",
+    "delay_max_seconds": "Longest pause, in seconds",
+    "cap_per_hour": "Most messages per hour",
+    "cap_per_day": "Most messages per day",
+    "warm_up": "Warm up",
+    "lanes": "Messages at the same time",
+    "window_start": "Sends only from",
+    "window_end": "until",
+    "time_zone": "Time zone of these times",
+}
+HELP_TEXTS = {
+    "warm_up": "Start with 20 messages a day and grow from day to day.",
+    "lanes": "1 for a WhatsApp session, more for a gateway that takes parallel calls.",
+    "window_start": "A time of day.",
+    "window_end": "A time of day; the next day's if it is earlier than the first.",
+    "time_zone": "As Asia/Kuala_Lumpur. Empty: the installation's.",
+}
+WARM_UP_CHOICES = (("unknown", "By the gateway: on for new WhatsApp sessions"), ("true", "On"), ("false", "Off"))
 UNREADABLE = "The stored credentials cannot be read with the key in use: enter them again."
 
 
@@ -55,14 +76,20 @@ def shown_when() -> dict[str, str]:
 class DeviceForm(OwnedForm):
     """Credentials are write-only: an empty field keeps what is stored.
 
-    Stored values stay with the gateway and address they were entered for. Whoever changes either enters them again;
-    otherwise a changed address would be a way to read them.
+    Stored values stay with the gateway and address they were entered for (:mod:`devices.services`): whoever changes
+    either enters them again.
     """
 
     new_credentials = False
 
+    class Meta:
+        labels = LABELS
+        help_texts = HELP_TEXTS
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if "warm_up" in self.fields:
+            self.fields["warm_up"].widget.choices = WARM_UP_CHOICES
         stored, problem = self._stored()
         for driver in drivers():
             for field in driver.credential_fields:
@@ -81,19 +108,23 @@ class DeviceForm(OwnedForm):
         if kind not in registry.kinds() or not any(name.startswith("credential_") for name in self.fields):
             return cleaned
         driver = registry.driver_for(kind)
-        keep = {} if {"gateway", "base_url"} & set(self.changed_data) else dict(self._stored()[0])
         entered = {
             field.name: value
             for field in driver.credential_fields
             if (value := cleaned.get(input_name(driver, field), ""))
         }
-        credentials = Secrets({**keep, **entered})
-        self.new_credentials = bool(entered) or "gateway" in self.changed_data or "base_url" in self.changed_data
-        self.instance.credentials = credentials
+        base_url = cleaned.get("base_url", "")
+        device: Any = self.instance
+        moved = device.pk is not None and not services.keeps_credentials(device=device, gateway=kind, base_url=base_url)
+        credentials = services.merged_credentials(device=device, gateway=kind, base_url=base_url, entered=entered)
+        self.new_credentials = bool(entered) or moved
+        if device.pk is not None and self.changed_columns() & services.CONFIGURATION:
+            self._must_be_as_read(device)
+        device.credentials = credentials
         if driver.transport == "http":
-            self._demand(driver, credentials)
-        elif self.instance.pk is None:
-            self.instance.state = DeviceState.UNPAIRED
+            self._demand(driver, credentials, again=moved)
+        elif device.pk is None:
+            device.state = DeviceState.UNPAIRED
         return cleaned
 
     def add_error(self, field: str | None, error: Any) -> None:
@@ -112,15 +143,17 @@ class DeviceForm(OwnedForm):
         """Credentials are written when any of them changed."""
         return super().changed_columns() | ({"credentials"} if self.new_credentials else set())
 
-    def _demand(self, driver: Driver, credentials: Secrets) -> None:
+    def _must_be_as_read(self, device: Device) -> None:
+        """An error if another request has written to the device's configuration since this one read it."""
+        if not services.locked_as_read(device=device):
+            self.add_error(None, services.CHANGED_MEANWHILE)
+
+    def _demand(self, driver: Driver, credentials: Secrets, *, again: bool) -> None:
         """An error at each field that the gateway needs and nobody entered."""
-        again = self.instance.pk is not None and {"gateway", "base_url"} & set(self.changed_data)
         for field in driver.credential_fields:
             if field.required and not credentials.get(field.name):
                 text = f"{driver.label} needs this."
-                if again:
-                    text += " Stored values are not sent to another address: enter it again."
-                self.add_error(input_name(driver, field), text)
+                self.add_error(input_name(driver, field), f"{text} {services.ENTER_AGAIN}" if again else text)
 
     def _stored(self) -> tuple[Secrets, str]:
         """What the device has, and why it cannot be read if it cannot."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import django_filters  # type: ignore[import-untyped]
+from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
 from rest_framework import mixins, serializers
@@ -40,7 +42,8 @@ class DeviceSerializer(OwnedSerializer):
         write_only=True,
         required=False,
         help_text="Values by name; which names depends on the gateway. Names left out keep their value, an empty "
-        "value removes one. Stored encrypted, never returned.",
+        "value removes one. Changing the gateway or the address keeps none of them: give all again in the same "
+        "request. Stored encrypted, never returned.",
     )
     state = DeviceStateField(choices=DeviceState.choices, read_only=True)
 
@@ -49,15 +52,41 @@ class DeviceSerializer(OwnedSerializer):
         fields = [
             "id", "owner", "name", "phone", "gateway", "base_url", "credentials", "options", "pool", "state",
             "state_reason", "lanes", "delay_min_seconds", "delay_max_seconds", "cap_per_hour", "cap_per_day",
-            "held_until", "hold_reason", "last_sent_at", "queue", "created_at",
+            "warm_up", "window_start", "window_end", "time_zone", "held_until", "hold_reason",
+            "last_sent_at", "queue", "created_at",
         ]  # fmt: skip
         read_only_fields = ["owner", "state_reason", "held_until", "hold_reason", "last_sent_at", "created_at"]
+        extra_kwargs = {
+            "warm_up": {
+                "help_text": "Start with 20 messages a day and grow from day to day. Null when creating: on for "
+                "WhatsApp sessions, off for the rest."
+            },
+            "window_start": {
+                "help_text": "The device sends only from this time of day, as 09:00, in `time_zone`. Null, together "
+                "with `window_end`: around the clock."
+            },
+            "window_end": {
+                "help_text": "The device sends only until this time of day; the next day's if it is earlier than "
+                "`window_start`."
+            },
+            "time_zone": {"help_text": "Zone of the sending window, as Asia/Kuala_Lumpur. Empty: the installation's."},
+            "held_until": {"help_text": "Connected, but resting until then; null or past: not resting."},
+            "hold_reason": {"help_text": "Why it rests or rested last."},
+        }
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Merge new credentials into the stored ones before the model looks at the whole."""
-        kind = str(attrs.get("gateway") or getattr(self.instance, "gateway", ""))
-        if "credentials" in attrs:
-            attrs["credentials"] = self._merged(kind, attrs["credentials"])
+        device = self.instance or Device()
+        place = {
+            "gateway": str(attrs.get("gateway", device.gateway)),
+            "base_url": str(attrs.get("base_url", device.base_url)),
+        }
+        moved = self.instance is not None and not services.keeps_credentials(device=device, **place)
+        if moved or "credentials" in attrs:
+            entered = self._known(place["gateway"], attrs.get("credentials", {}))
+            attrs["credentials"] = services.merged_credentials(device=device, entered=entered, **place)
+        if moved:
+            self._demand(place["gateway"], attrs["credentials"])
         return super().validate(attrs)
 
     def validate_options(self, value: Any) -> Any:
@@ -67,13 +96,16 @@ class DeviceSerializer(OwnedSerializer):
         return value
 
     def update(self, instance: Device, validated_data: dict[str, Any]) -> Device:
-        """Store, and wake the device: it may have more lanes now."""
-        device: Device = super().update(instance, validated_data)
-        if "lanes" in validated_data or "delay_max_seconds" in validated_data:
-            services.wake(devices=Device.objects.filter(pk=device.pk))
+        """Store what was validated against the row as it was read, and wake the device where its rhythm changed."""
+        with transaction.atomic():
+            if services.CONFIGURATION & set(validated_data) and not services.locked_as_read(device=instance):
+                raise Conflict(services.CHANGED_MEANWHILE, "changed_meanwhile")
+            device: Device = super().update(instance, validated_data)
+            services.wake_if_rhythm_changed(device=device, columns=validated_data)
         return device
 
-    def _merged(self, kind: str, given: dict[str, str]) -> dict[str, str]:
+    def _known(self, kind: str, given: dict[str, str]) -> dict[str, str]:
+        """``given``, if the gateway knows all its names."""
         known = (
             {field.name for field in registry.driver_for(kind).credential_fields} if kind in registry.kinds() else set()
         )
@@ -83,10 +115,16 @@ class DeviceSerializer(OwnedSerializer):
                 {"credentials": f"This gateway knows no {', '.join(unknown)}; it takes: {', '.join(sorted(known))}."},
                 "unknown_name",
             )
-        stored = self.instance.credentials if self.instance is not None else {}
-        # what another gateway needed before is not kept
-        kept = {name: value for name, value in stored.items() if name in known}
-        return {name: value for name, value in {**kept, **given}.items() if value}
+        return given
+
+    def _demand(self, kind: str, credentials: Mapping[str, str]) -> None:
+        """Whoever changes the gateway or the address gives again what the gateway needs."""
+        if kind not in registry.kinds():
+            return
+        driver = registry.driver_for(kind)
+        needs = [field.name for field in driver.credential_fields if field.required]
+        if driver.transport == "http" and not all(credentials.get(name) for name in needs):
+            raise serializers.ValidationError({"credentials": services.ENTER_AGAIN}, "enter_again")
 
 
 class DeviceFilter(django_filters.FilterSet):

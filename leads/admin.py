@@ -11,12 +11,14 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
+from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, TextFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from devices.admin_base import OwnedAdmin, OwnedForm, ReadOnlyAdmin
 from devices.admin_filters import VisibleSelectFilter
+from devices.admin_text import isolated, phone
 from leads.admin_import import ImportViews
 from leads.models import Lead, LeadImport, LeadStatus
 from leads.phones import PhoneProblem, parse_phone
@@ -111,7 +113,7 @@ class LeadAdmin(OwnedAdmin):
     """People."""
 
     form = LeadForm
-    list_display = ("display_name", "phone", "status_label", "tags", "device", "consent", "opted_out")
+    list_display = ("display_name", "number", "status_label", "tags", "device", "consent", "opted_out")
     list_filter = (
         ("status", ChoicesDropdownFilter),
         NicheFilter,
@@ -152,9 +154,14 @@ class LeadAdmin(OwnedAdmin):
         return queryset.filter(phone=phone) if phone else queryset.filter(name__icontains=term), False
 
     @display(description="Name", ordering="name")
-    def display_name(self, lead: Lead) -> str:
+    def display_name(self, lead: Lead) -> SafeString:
         """The name, or the number where there is none."""
-        return lead.name or lead.phone
+        return isolated(lead.name) if lead.name else phone(lead.phone)
+
+    @display(description="Phone", ordering="phone")
+    def number(self, lead: Lead) -> SafeString:
+        """The number."""
+        return phone(lead.phone)
 
     @display(description="Status", ordering="status", label=STATUS_COLOURS)
     def status_label(self, lead: Lead) -> tuple[str, str]:

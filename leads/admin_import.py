@@ -1,7 +1,5 @@
 """The import's pages: hand in a file, watch it being read, download the rows that could not be taken."""
 
-# ruff: noqa: ARG002 - signatures belong to Django
-
 from __future__ import annotations
 
 import csv

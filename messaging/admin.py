@@ -19,6 +19,7 @@ from devices.access import may_change
 from devices.admin_base import InfinitePaginator, ReadOnlyAdmin, ReadOnlyInline
 from devices.admin_filters import VisibleSelectFilter
 from devices.admin_pages import Question, ask, back_to, change_url, confirmed, fragment, visible_or_404
+from devices.admin_text import label, moment_column, person, phone
 from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
 from messaging import services
@@ -38,6 +39,19 @@ STATE_COLOURS = {
     State.CANCELLED: "danger",
     State.EXPIRED: "danger",
 }
+OUTCOMES = {
+    "": ("Under way", "info"),
+    "accepted": ("Accepted", "success"),
+    "rejected": ("Rejected", "danger"),
+    "temporary": ("Failed for now", "warning"),
+    "throttled": ("Throttled", "warning"),
+    "session_lost": ("Session lost", "danger"),
+    "unknown": ("Unknown", "warning"),
+}
+TIMES = (
+    *("created_in_full", "due_in_full", "queued_in_full"),
+    *("sent_in_full", "delivered_in_full", "read_in_full"),
+)
 LIVE = (BatchState.RUNNING, BatchState.PAUSED)
 
 
@@ -45,14 +59,29 @@ class AttemptInline(ReadOnlyInline):
     """Every call to a gateway for one message."""
 
     model = Attempt
-    fields = ("round", "number", "device", "started_at", "finished_at", "outcome", "error", "text")
-    readonly_fields = ("error",)
+    fields = ("which", "device", "started", "finished", "result", "error", "text")
+    readonly_fields = ("which", "started", "finished", "result", "error")
+    ordering = ("release_no",)  # as they happened, over all rounds
     verbose_name_plural = "attempts"
     hide_title = True
+
+    started = moment_column("started_at", "Started", in_full=True)
+    finished = moment_column("finished_at", "Finished", in_full=True)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Attempt]:
         """With the devices' names."""
         return super().get_queryset(request).select_related("device").defer("device__credentials")
+
+    @display(description="Attempt")
+    def which(self, attempt: Attempt) -> str:
+        """Its number; an operator's retry begins another round."""
+        return f"{attempt.number}" if attempt.round == 1 else f"{attempt.number}, round {attempt.round}"
+
+    @display(description="Outcome")
+    def result(self, attempt: Attempt) -> SafeString:
+        """What came of it, coloured."""
+        words, colour = OUTCOMES.get(attempt.outcome, (attempt.outcome, "default"))
+        return label(words, colour=colour)
 
     @display(description="Error")
     def error(self, attempt: Attempt) -> str:
@@ -64,7 +93,7 @@ class AttemptInline(ReadOnlyInline):
 class MessageAdmin(ReadOnlyAdmin):
     """Everything that was, is or will be sent."""
 
-    list_display = ("recipient", "state_label", "device", "batch", "due_at", "sent_at", "trouble")
+    list_display = ("recipient", "state_label", "device", "batch", "due", "sent", "trouble")
     list_filter = (
         ("state", ChoicesDropdownFilter),
         ("device", VisibleSelectFilter),
@@ -76,11 +105,20 @@ class MessageAdmin(ReadOnlyAdmin):
     sortable_by = ()  # the newest first is an index; anything else sorts the whole table
     inlines = (AttemptInline,)
     fieldsets = (
-        (None, {"fields": ["lead", "phone", "state", "trouble", "device", "batch"]}),
-        ("Times", {"fields": ["created_at", "due_at", "queued_at", "sent_at", "delivered_at", "read_at"]}),
+        (None, {"fields": ["lead", "number", "state_label", "trouble", "device", "batch"]}),
+        ("Times", {"fields": list(TIMES)}),
         ("At the gateway", {"fields": ["external_id", "attempts", "round", "uid"]}),
     )
-    readonly_fields = ("trouble",)
+    readonly_fields = ("number", "state_label", "trouble", *TIMES)
+
+    due = moment_column("due_at", "Due")
+    sent = moment_column("sent_at", "Sent")
+    created_in_full = moment_column("created_at", "Created", in_full=True)
+    due_in_full = moment_column("due_at", "Due", in_full=True)
+    queued_in_full = moment_column("queued_at", "Queued", in_full=True)
+    sent_in_full = moment_column("sent_at", "Sent", in_full=True)
+    delivered_in_full = moment_column("delivered_at", "Delivered", in_full=True)
+    read_in_full = moment_column("read_at", "Read", in_full=True)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         """With the names that the list and the page show, and without the devices' secrets."""
@@ -107,15 +145,19 @@ class MessageAdmin(ReadOnlyAdmin):
         return queryset.filter(Q(lead__in=leads) | Q(lead__isnull=True, phone=phone)), False
 
     @display(description="To")
-    def recipient(self, message: Message) -> str:
+    def recipient(self, message: Message) -> SafeString:
         """The lead's name and number."""
-        name = message.lead.name if message.lead else ""
-        return f"{name} {message.phone}".strip()
+        return person(name=message.lead.name if message.lead else "", number=message.phone)
 
-    @display(description="State", label=STATE_COLOURS)
-    def state_label(self, message: Message) -> tuple[str, str]:
+    @display(description="Phone")
+    def number(self, message: Message) -> SafeString:
+        """The number it goes to."""
+        return phone(message.phone)
+
+    @display(description="State")
+    def state_label(self, message: Message) -> SafeString:
         """The state, coloured."""
-        return State(message.state), message.get_state_display()
+        return label(str(message.get_state_display()), colour=STATE_COLOURS[State(message.state)])
 
     @display(description="Error")
     def trouble(self, message: Message) -> str:

@@ -7,11 +7,13 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
+from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from devices.admin_base import InfinitePaginator, OwnedAdmin, OwnedInline, ReadOnlyAdmin
 from devices.admin_filters import VisibleSelectFilter
+from devices.admin_text import label
 from sequences.models import Enrolment, EnrolmentState, Sequence, SequenceState, Step
 
 SEQUENCE_COLOURS = {
@@ -101,20 +103,20 @@ class EnrolmentAdmin(ReadOnlyAdmin):
     paginator = InfinitePaginator
     sortable_by = ()  # the newest first is an index; anything else sorts the whole table
     fieldsets = (
-        (None, {"fields": ["lead", "sequence", "state", "reason"]}),
+        (None, {"fields": ["lead", "sequence", "state_label", "reason"]}),
         ("Now", {"fields": ["next_step_no", "due_at", "last_batch"]}),
         ("Times", {"fields": ["enrolled_at", "finished_at"]}),
     )
-    readonly_fields = ("next_step_no",)
+    readonly_fields = ("state_label", "next_step_no")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Enrolment]:
         """With the names that the list shows."""
         return super().get_queryset(request).select_related("lead", "sequence", "next_step", "last_batch")
 
-    @display(description="State", ordering="state", label=ENROLMENT_COLOURS)
-    def state_label(self, enrolment: Enrolment) -> tuple[str, str]:
+    @display(description="State", ordering="state")
+    def state_label(self, enrolment: Enrolment) -> SafeString:
         """The state, coloured."""
-        return enrolment.state, enrolment.get_state_display()
+        return label(enrolment.get_state_display(), colour=ENROLMENT_COLOURS[EnrolmentState(enrolment.state)])
 
     @display(description="Next step")
     def next_step_no(self, enrolment: Enrolment) -> str:

@@ -2,7 +2,7 @@
 
 Ours: ``celery worker -P threads`` over ``messaging.transport``, four bells, tasks spread turn by turn over N device
 queues, prefetching off as in the product. Baseline: the same worker, task, number of threads and processes over stock
-kombu's Redis transport, one queue, Celery's default prefetch (the quicker setting there) and ``priority_steps=[0]``.
+kombu's Redis transport, one queue, Celery's default prefetch and ``priority_steps=[0]``.
 
 Everything is published before the worker starts. The worker counts what it has done and reports time and count ten
 times a second to a file, alike on both sides; the clock runs from ``warm`` done to ``window`` more done, and there is

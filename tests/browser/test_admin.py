@@ -15,8 +15,9 @@ from campaigns.models import Run
 from config.stack.browser import find_chromium
 from devices.admin_forms import drivers, input_name
 from devices.models import Device
+from leads.models import Lead
 from messaging.models import Batch
-from tests.factories import make_campaign, make_leads, make_pool, make_user
+from tests.factories import make_batch, make_campaign, make_device, make_leads, make_pool, make_user, messages_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -119,3 +120,55 @@ def test_the_device_form_asks_for_the_credentials_of_the_chosen_gateway_and_neve
     assert page.locator("#id_credential_simulator_token").input_value() == ""
     assert "sim-very-secret" not in page.content()
     assert Device.objects.get().credentials == {"token": "sim-very-secret"}
+
+
+PLUS_IS_LEFT = """number => {
+    const text = number.firstChild, at = index => {
+        const range = document.createRange();
+        range.setStart(text, index);
+        range.setEnd(text, index + 1);
+        return range.getBoundingClientRect();
+    };
+    return at(0).right <= at(1).left + 0.5 && at(1).left < at(text.length - 1).left;
+}"""
+
+
+def test_the_plus_of_a_number_stays_on_its_left_beside_a_name_that_runs_from_right_to_left(
+    page: Page, live_server: Any
+) -> None:
+    owner = make_user(role="staff", username="anna", password="pw-anna")
+    (message,) = messages_of(make_batch(owner=owner, devices=[make_device(owner=owner, name="מכשיר 1")]))
+    Lead.objects.filter(pk=message.lead_id).update(name="עלי כהן")
+    sign_in(page, live_server.url, "anna", "pw-anna")
+    for address in ("messaging/message/", f"messaging/message/{message.pk}/change/", "leads/lead/"):
+        page.goto(f"{live_server.url}/admin/{address}")
+        number = page.locator(".fl-phone").first
+        expect(number).to_have_text(message.phone, timeout=DEADLINE_MS)
+        assert number.evaluate(PLUS_IS_LEFT), address
+        assert fits(page), address
+
+
+def test_no_page_asks_for_anything_that_is_not_there(page: Page, live_server: Any) -> None:
+    make_user(role="staff", username="anna", password="pw-anna")
+    missing: list[str] = []
+    page.on("response", lambda answer: missing.append(answer.url) if answer.status >= 400 else None)
+    page.goto(f"{live_server.url}/admin/login/")
+    page.wait_for_load_state("networkidle")
+    sign_in(page, live_server.url, "anna", "pw-anna")
+    page.goto(f"{live_server.url}/api/docs")
+    expect(page.locator(".opblock").first).to_be_visible(timeout=DEADLINE_MS)
+    assert missing == []
+
+
+def test_pages_that_say_no_keep_the_frame_and_lead_home(page: Page, live_server: Any) -> None:
+    make_user(role="team", username="mei", password="pw-mei")
+    page.goto(f"{live_server.url}/nowhere")
+    expect(page.get_by_role("link", name="Log in")).to_be_visible(timeout=DEADLINE_MS)
+    assert fits(page)
+    sign_in(page, live_server.url, "mei", "pw-mei")
+    for address, words in (("devices/pool/", "This page is not open to you"), ("nothing/", "There is nothing here")):
+        page.goto(f"{live_server.url}/admin/{address}")
+        expect(page.get_by_role("heading", name=words)).to_be_visible(timeout=DEADLINE_MS)
+        assert fits(page)
+        page.locator("#content").get_by_role("link", name="Home").click()
+        expect(page.locator("#overview")).to_be_visible(timeout=DEADLINE_MS)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
+from django.utils.html import strip_tags
 
 from campaigns import services
 from campaigns.models import Campaign, Run, RunState
@@ -120,6 +123,40 @@ def test_a_launched_one_off_is_read_only_and_can_be_cloned() -> None:
     clone = Campaign.objects.exclude(pk=run.campaign_id).get()
     assert (clone.state, clone.text, clone.owner, clone.launched_at) == ("draft", run.campaign.text, me, None)
     assert clone.pool == run.campaign.pool
+
+
+def state_shown(client: Client, query: dict[str, str] | None = None) -> dict[str, str]:
+    """``{name: state}`` as the list shows it."""
+    answer = client.get(LIST, query or {})
+    model_admin, rows = answer.context["cl"].model_admin, answer.context["cl"].result_list
+    return {row.name: strip_tags(model_admin.state_label(row)).strip() for row in rows}
+
+
+def test_a_one_off_that_is_gone_is_launched_and_what_is_planned_is_scheduled() -> None:
+    me, now = make_user(role="staff"), timezone.now()
+    run = launched(me)
+    Run.objects.filter(pk=run.pk).update(state=RunState.FINISHED)
+    states = {
+        "Raya greetings": "Launched",
+        "draft": "Draft",
+        "planned": "Scheduled",
+        "missed": "Missed",
+        "weekly": "Scheduled",
+    }
+    make_campaign(owner=me, name="draft")
+    for name, schedule in (("planned", "at"), ("missed", "at"), ("weekly", "cron")):
+        campaign = make_campaign(owner=me, name=name, schedule=schedule, state="scheduled")
+        planned = now + timedelta(days=1) if name == "planned" else now
+        state = {"planned": "pending", "missed": "missed", "weekly": "finished"}[name]
+        Run.objects.create(campaign=campaign, occurrence="once", planned_at=planned, state=state)
+    client = signed_in(me)
+    assert state_shown(client) == states
+    for query, words in (("launched", {"Launched", "Missed"}), ("scheduled", {"Scheduled"}), ("draft", {"Draft"})):
+        expected = {name: state for name, state in states.items() if state in words}
+        assert state_shown(client, {"state": query}) == expected
+    assert Campaign.objects.get(pk=run.campaign_id).state == "scheduled"
+    page = client.get(f"{LIST}{run.campaign_id}/change/").content.decode()
+    assert re.search(r'<span class="[^"]*bg-blue-100[^"]*"\s*>\s*Launched\s*</span>', page)
 
 
 # -- Launch ------------------------------------------------------------------------------------------------------------

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from typing import Any
 
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django.contrib.staticfiles import finders
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.utils import timezone
 from knox.models import AuthToken
 
@@ -145,6 +146,60 @@ def test_nothing_needs_a_cdn_or_an_inline_script_of_ours() -> None:
     assert addresses == []
     assert finders.find("flotilla/poll.js")
     assert finders.find("flotilla/admin.css")
+
+
+# -- Pages that say no, and the icon -----------------------------------------------------------------------------------
+
+
+def test_refusals_are_pages_of_the_admin_with_a_way_on() -> None:
+    member = signed_in(make_user(role="team"))
+    for address, status, words in (
+        ("/admin/devices/pool/", 403, "This page is not open to you"),
+        ("/admin/nothing/here/", 404, "There is nothing here"),
+        ("/nowhere", 404, "There is nothing here"),
+    ):
+        answer = member.get(address)
+        text = answer.content.decode()
+        assert answer.status_code == status, address
+        assert words in text, address
+        assert 'href="/admin/devices/device/"' in text, address  # the sidebar
+        assert "unfold-theme-colors" in text, address
+        assert "flotilla/favicon.svg" in text, address
+
+
+def test_strangers_are_told_to_log_in_and_see_no_sidebar(client: Client) -> None:
+    answer = client.get("/nowhere")
+    text = answer.content.decode()
+    assert answer.status_code == 404
+    assert 'href="/admin/login/"' in text
+    assert "/admin/devices/device/" not in text
+
+
+def test_a_form_without_its_token_is_refused_in_words() -> None:
+    answer = Client(enforce_csrf_checks=True).post("/admin/login/", {"username": "anna", "password": "pw"})
+    assert answer.status_code == 403
+    assert "This form has grown too old" in answer.content.decode()
+
+
+def test_people_without_a_role_are_refused_tokens_by_the_same_page() -> None:
+    answer = signed_in(make_user(role="nobody")).get(f"{TOKENS}add/")
+    assert answer.status_code == 403
+    assert "This page is not open to you" in answer.content.decode()
+
+
+def test_every_page_names_the_icon_and_it_is_there(client: Client) -> None:
+    from config.wsgi import application
+
+    root = signed_in(superuser())
+    for answer in (client.get("/admin/login/"), root.get("/admin/"), root.get("/api/docs")):
+        links = re.findall(r'<link\s+rel="icon"\s+href="([^"]+)"', answer.content.decode())
+        assert links == ["/static/flotilla/favicon.svg"]
+    started: list[str] = []
+    environ = {**RequestFactory().get(links[0]).environ}
+    with closing(application(environ, lambda status, headers: started.append(status))) as file:
+        body = b"".join(file)
+    assert started == ["200 OK"]
+    assert b"<svg" in body
 
 
 # -- Users and roles ---------------------------------------------------------------------------------------------------

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from copy import copy
+from datetime import time, timedelta
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
@@ -182,9 +185,72 @@ def test_another_address_does_not_get_the_stored_secret() -> None:
     answer = signed_in(me).post(
         page_of(device), form_data(base_url="https://evil.example", credential_simulator_token="")
     )
-    assert "enter it again" in answer.content.decode()
+    assert "enter them again" in answer.content.decode()
+    assert "credential_simulator_token" in answer.context["adminform"].form.errors
     device.refresh_from_db()
-    assert device.base_url == ""
+    assert (device.base_url, device.credentials) == ("", {"token": SECRET})
+
+
+def test_another_address_with_its_own_secret_is_stored() -> None:
+    me = make_user(role="staff")
+    device = make_device(owner=me, credentials={"token": SECRET})
+    signed_in(me).post(
+        page_of(device), form_data(base_url="https://gateway.example", credential_simulator_token="theirs")
+    )
+    device.refresh_from_db()
+    assert (device.base_url, device.credentials) == ("https://gateway.example", {"token": "theirs"})
+
+
+def test_a_form_read_before_the_address_changed_does_not_bring_the_old_secret_back(rf: Any) -> None:
+    """Two requests at once: this one has read the device, the other moves it, this one writes."""
+    me = make_user(role="staff")
+    device = make_device(owner=me, credentials={"token": SECRET})
+    request = rf.post(page_of(device))
+    request.user = me
+    model_admin = admin.site.get_model_admin(Device)
+    as_read = model_admin.get_object(request, str(device.pk))
+    form_class = model_admin.get_form(request, as_read, change=True)
+
+    def errors() -> Any:
+        return form_class(form_data(credential_simulator_token="new"), instance=copy(as_read)).errors
+
+    assert errors() == {}
+    device.base_url = "https://evil.example"
+    device.save(update_fields={"base_url"})
+    assert "Somebody has just changed" in str(errors())
+
+
+def test_the_form_asks_for_the_sending_window_in_plain_words() -> None:
+    me = make_user(role="staff")
+    client = signed_in(me)
+    text = client.get(ADD).content.decode()
+    for words in (">Sends only from<", ">until<", "Time zone of these times", "By the gateway: on for new WhatsApp"):
+        assert words in text
+    window = {"window_start": "09:00", "window_end": "18:00", "time_zone": "Asia/Kuala_Lumpur", "warm_up": "true"}
+    client.post(ADD, form_data(**window))
+    device = Device.objects.get()
+    assert (device.window_start, device.window_end) == (time(9), time(18))
+    assert (device.time_zone, device.warm_up) == ("Asia/Kuala_Lumpur", True)
+
+
+def test_a_changed_rhythm_wakes_the_device_and_a_new_name_does_not() -> None:
+    me = make_user(role="staff")
+    device = make_device(owner=me, name="Kuala Lumpur 1", delay_min_seconds=10, delay_max_seconds=30, cap_per_day=300)
+    client = signed_in(me)
+    client.post(page_of(device), form_data(name="Renamed", warm_up="false", credential_simulator_token=""))
+    device.refresh_from_db()
+    assert (device.name, device.wake_at) == ("Renamed", None)
+    client.post(page_of(device), form_data(name="Renamed", warm_up="false", lanes="5", credential_simulator_token=""))
+    device.refresh_from_db()
+    assert device.lanes == 5
+    assert device.wake_at <= timezone.now()
+
+
+def test_admins_find_themselves_chosen_as_owner() -> None:
+    boss = make_user(role="admin")
+    for address in (ADD, "/admin/devices/pool/add/", "/admin/leads/lead/add/", "/admin/campaigns/campaign/add/"):
+        form = signed_in(boss).get(address).context["adminform"].form
+        assert form.get_initial_for_field(form.fields["owner"], "owner") == boss.pk, address
 
 
 def test_a_second_device_of_the_same_name_is_an_error_on_the_form() -> None:
@@ -243,6 +309,47 @@ def test_pause_and_resume_ask_first_and_happen_on_yes() -> None:
     assert device.state == DeviceState.ACTIVE
     assert device.wake_at is not None
     assert device.wake_at <= timezone.now()
+
+
+@pytest.mark.parametrize(
+    ("state", "offered"),
+    [
+        (DeviceState.ACTIVE, ["pause"]),
+        (DeviceState.PAUSED, ["resume"]),
+        (DeviceState.NEEDS_ATTENTION, ["resume"]),
+        (DeviceState.UNPAIRED, []),
+    ],
+)
+def test_a_device_offers_only_the_action_that_applies(state: str, offered: list[str]) -> None:
+    me = make_user(role="staff")
+    device = make_device(owner=me, state=state)
+    text = signed_in(me).get(page_of(device)).content.decode()
+    assert [word for word in ("pause", "resume") if f"/{device.pk}/{word}_device/" in text] == offered
+
+
+def test_the_page_says_until_when_a_connected_device_rests_and_why() -> None:
+    me = make_user(role="staff")
+    device = make_device(owner=me)
+    client = signed_in(me)
+    assert "Rests until" not in client.get(page_of(device)).content.decode()
+    until = timezone.now() + timedelta(hours=3)
+    Device.objects.filter(pk=device.pk).update(held_until=until, hold_reason="The gateway asked for a pause.")
+    text = client.get(page_of(device)).content.decode()
+    assert f'Rests until <time datetime="{until.isoformat()}">' in text
+    assert "because: The gateway asked for a pause." in text
+    Device.objects.filter(pk=device.pk).update(held_until=timezone.now() - timedelta(seconds=1))
+    assert "Rests until" not in client.get(page_of(device)).content.decode()
+
+
+def test_team_members_get_no_link_to_a_pool_they_may_not_open() -> None:
+    owner, member = make_user(), make_user(role="team")
+    pool, (device,) = make_pool(owner=owner, devices=1)
+    DeviceShare.objects.create(device=device, user=member)
+    link = reverse("admin:devices_pool_change", args=[pool.pk])
+    text = signed_in(member).get(page_of(device)).content.decode()
+    assert f"<bdi>{pool}</bdi>" in text
+    assert link not in text
+    assert signed_in(member).get(link).status_code == 403
 
 
 def test_list_actions_change_only_devices_in_a_state_for_it() -> None:

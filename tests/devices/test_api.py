@@ -6,6 +6,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from devices.api import DeviceSerializer
+from devices.api_base import Conflict
 from devices.models import Device, DeviceState, Pool
 from tests.api_support import V1, caller, fields_of, problem
 from tests.factories import make_device
@@ -46,6 +47,70 @@ def test_changing_the_rest_keeps_the_credentials_and_new_ones_reach_live_clients
     assert client.patch(f"{V1}/devices/{device.pk}", {"credentials": {"token": "new"}}).status_code == 200
     device.refresh_from_db()
     assert device.config_version == version + 1
+
+
+@pytest.mark.parametrize("move", [{"base_url": "https://evil.example"}, {"gateway": "simulator"}])
+def test_another_address_or_gateway_does_not_get_the_stored_credentials(move):
+    client = caller()
+    before = "simulator" if "base_url" in move else "retired"  # a gateway whose driver is gone
+    device = make_device(owner=client.user, gateway=before, credentials={"token": "s3cret-token"})
+    for given in ({}, {"credentials": {}}):
+        body = problem(client.patch(f"{V1}/devices/{device.pk}", {**move, **given}), 400, "invalid")
+        assert fields_of(body) == {"credentials": "enter_again"}
+        assert "enter them again" in body["detail"]
+    device.refresh_from_db()
+    assert (device.gateway, device.base_url, dict(device.credentials)) == (before, "", {"token": "s3cret-token"})
+    answer = client.patch(f"{V1}/devices/{device.pk}", {**move, "credentials": {"token": "theirs"}})
+    assert answer.status_code == 200
+    device.refresh_from_db()
+    assert dict(device.credentials) == {"token": "theirs"}
+    assert {"gateway": device.gateway, "base_url": device.base_url}.items() >= move.items()
+
+
+def test_naming_the_address_again_is_no_change():
+    client = caller()
+    device = make_device(owner=client.user, base_url="https://gateway.example", credentials={"token": "kept"})
+    same = {"base_url": "https://gateway.example", "gateway": "simulator", "name": "renamed"}
+    assert client.patch(f"{V1}/devices/{device.pk}", same).status_code == 200
+    device.refresh_from_db()
+    assert (device.name, dict(device.credentials)) == ("renamed", {"token": "kept"})
+
+
+def test_a_request_that_read_the_device_before_its_address_changed_is_refused():
+    """Else the old credentials, merged before and written after, would meet the new address."""
+    client = caller()
+    device = make_device(owner=client.user, credentials={"token": "s3cret-token"})
+    as_read = Device.objects.get(pk=device.pk)
+    late = DeviceSerializer(as_read, data={"credentials": {}}, partial=True)
+    late.is_valid(raise_exception=True)
+    assert dict(late.validated_data["credentials"]) == {"token": "s3cret-token"}
+    moved = {"base_url": "https://evil.example", "credentials": {"token": "theirs"}}
+    assert client.patch(f"{V1}/devices/{device.pk}", moved).status_code == 200
+    with pytest.raises(Conflict) as refused:
+        late.save()
+    assert refused.value.detail.code == "changed_meanwhile"
+    device.refresh_from_db()
+    assert dict(device.credentials) == {"token": "theirs"}
+
+
+def test_window_and_warm_up_are_settings_that_wake_the_device():
+    client = caller()
+    made = client.post(f"{V1}/devices", NEW).json()
+    assert (made["warm_up"], made["window_start"], made["time_zone"]) == (False, None, "")
+    device = Device.objects.get(pk=made["id"])
+    window = {"window_start": "21:00:00", "window_end": "06:30:00", "time_zone": "Asia/Kuala_Lumpur", "warm_up": True}
+    answer = client.patch(f"{V1}/devices/{device.pk}", window)
+    assert answer.status_code == 200
+    assert {name: answer.json()[name] for name in window} == window
+    device.refresh_from_db()
+    assert device.wake_at <= timezone.now()
+    for change, field in (
+        ({"window_end": None}, "window_end"),
+        ({"time_zone": "Mars"}, "time_zone"),
+        ({"window_start": "late"}, "window_start"),
+    ):
+        body = problem(client.patch(f"{V1}/devices/{device.pk}", change), 400, "invalid")
+        assert fields_of(body) == {field: "invalid"}
 
 
 def test_what_a_gateway_needs_is_asked_for_and_what_it_does_not_know_refused():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from devices.models import DeviceShare
+from leads.models import Lead
 from messaging.admin_progress import bar, parts
 from messaging.models import Attempt, Batch, BatchState, Message, Stream
 from messaging.services import Counts
@@ -81,8 +84,80 @@ def test_the_page_shows_what_was_said_and_what_came_of_it() -> None:
         error_text="The number is not on WhatsApp.",
     )
     text = signed_in(me).get(f"{LIST}{message.pk}/change/").content.decode()
-    for words in ("Hello Aina, as it was sent", "The number is not on WhatsApp.", "Penang desk", "rejected"):
+    for words in ("Hello Aina, as it was sent", "The number is not on WhatsApp.", "Penang desk", "Rejected"):
         assert words in text
+
+
+def test_attempts_stand_in_the_order_in_which_they_happened() -> None:
+    me, now = make_user(role="staff"), timezone.now()
+    (message,) = messages_of(make_batch(owner=me, devices=[make_device(owner=me)]))
+    for release_no, round_no, number in ((7, 2, 1), (1, 1, 1), (4, 1, 2)):  # not in the order of their keys
+        Attempt.objects.create(
+            message=message, device=message.device, release_no=release_no, round=round_no, number=number,
+            reference="ref", text=f"text of release {release_no}", started_at=now,
+        )  # fmt: skip
+    text = signed_in(me).get(f"{LIST}{message.pk}/change/").content.decode()
+    assert re.findall(r"text of release (\d)", text) == ["1", "4", "7"]
+    assert "1, round 2" in text
+
+
+@pytest.mark.parametrize(("state", "colour"), [("failed", "red"), ("delivered", "green"), ("pending", "base")])
+def test_the_state_is_a_coloured_label_in_the_list_and_on_the_page(state: str, colour: str) -> None:
+    me = make_user(role="staff")
+    (message,) = messages_of(make_batch(owner=me, devices=[make_device(owner=me)]))
+    Message.objects.filter(pk=message.pk).update(state=state)
+    for address in (LIST, f"{LIST}{message.pk}/change/"):
+        text = signed_in(me).get(address).content.decode()
+        label = rf'<span class="[^"]*bg-{colour}-[^"]*"\s*>\s*{state.capitalize()}\s*</span>'
+        assert re.search(label, text), address
+
+
+def test_times_are_told_from_now_and_exactly() -> None:
+    me = make_user(role="staff")
+    (message,) = messages_of(make_batch(owner=me, devices=[make_device(owner=me)]))
+    sent = timezone.now() - timedelta(minutes=5, seconds=20)
+    Message.objects.filter(pk=message.pk).update(state="sent", sent_at=sent)
+    exact = f"{sent:%Y-%m-%d %H:%M:%S} UTC"
+    listed = signed_in(me).get(LIST).content.decode()
+    assert f'<time datetime="{sent.isoformat()}" title="{exact}">5\xa0minutes ago</time>' in listed
+    shown = signed_in(me).get(f"{LIST}{message.pk}/change/").content.decode()
+    assert f'<time datetime="{sent.isoformat()}">{exact}</time> <span class="fl-muted">5\xa0minutes ago</span>' in shown
+
+
+def test_names_and_numbers_are_kept_apart_for_both_writing_directions() -> None:
+    me = make_user(role="staff")
+    (message,) = messages_of(make_batch(owner=me, devices=[make_device(owner=me)]))
+    Lead.objects.filter(pk=message.lead_id).update(name="עלי <b>")
+    Message.objects.filter(pk=message.pk).update(state="failed")
+    client = signed_in(me)
+    number = f'<bdi dir="ltr" class="fl-phone">{message.phone}</bdi>'
+    assert f"<bdi>עלי &lt;b&gt;</bdi> {number}" in client.get(LIST).content.decode()
+    assert number in client.get(f"{LIST}{message.pk}/change/").content.decode()
+    leads = client.get("/admin/leads/lead/").content.decode()
+    assert "<bdi>עלי &lt;b&gt;</bdi>" in leads
+    assert number in leads
+    assert "<bdi>עלי &lt;b&gt;</bdi>" in client.get("/admin/").content.decode()
+    Lead.objects.filter(pk=message.lead_id).update(name="")
+    assert number in client.get("/admin/").content.decode()
+
+
+def test_team_members_get_no_link_to_what_they_may_not_open() -> None:
+    owner, member = make_user(), make_user(role="team")
+    device = make_device(owner=owner)
+    DeviceShare.objects.create(device=device, user=member)
+    (message,) = messages_of(make_batch(owner=owner, devices=[device]))
+    page, batch = f"{LIST}{message.pk}/change/", f"{BATCHES}{message.batch_id}/change/"
+    lead = f"/admin/leads/lead/{message.lead_id}/change/"
+    text = signed_in(member).get(page).content.decode()
+    assert f"<bdi>{message.batch}</bdi>" in text
+    assert batch not in text
+    assert lead not in text  # the lead does not hang on the shared device
+    assert f"/admin/devices/device/{device.pk}/change/" in text
+    Lead.objects.filter(pk=message.lead_id).update(device=device)
+    assert lead in signed_in(member).get(page).content.decode()
+    theirs = signed_in(owner).get(page).content.decode()
+    assert batch in theirs
+    assert lead in theirs
 
 
 def test_search_by_number_finds_messages_also_when_the_lead_is_gone() -> None:
