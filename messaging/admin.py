@@ -66,7 +66,7 @@ class AttemptInline(ReadOnlyInline):
     hide_title = True
 
     started = moment_column("started_at", "Started", in_full=True)
-    finished = moment_column("finished_at", "Finished", in_full=True)
+    finished = moment_column("finished_at", "Finished")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Attempt]:
         """With the devices' names."""

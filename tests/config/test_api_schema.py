@@ -70,3 +70,13 @@ def test_nobody_can_name_an_owner(document):
     for name, schema in document["components"]["schemas"].items():
         if name.endswith("Request"):
             assert "owner" not in schema.get("properties", {}), name
+
+
+def test_when_a_device_sends_is_explained(document):
+    described = document["components"]["schemas"]["DeviceRequest"]["properties"]
+    for name in ("warm_up", "window_start", "window_end", "time_zone"):
+        assert described[name]["description"], name
+    assert "give all again" in described["credentials"]["description"]
+    answered = document["components"]["schemas"]["Device"]["properties"]
+    assert answered["held_until"]["readOnly"]
+    assert answered["hold_reason"]["readOnly"]

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from messaging.dispatch import statements as sql
-from messaging.dispatch.pool import PoolExhausted, is_away
+from messaging.dispatch.pool import PoolExhausted, is_away, shared_pool
 from messaging.dispatch.release import release_next
 from messaging.models import Attempt, Stream
 from messaging.states import State
@@ -20,7 +20,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def cut_connections() -> int:
-    """End every connection of a dispatch pool to the test database; returns how many there were."""
+    """End every connection of a dispatch pool to the test database; returns how many there were.
+
+    The pool that this process shares among all tests lets go of its own first.
+    """
+    shared_pool().close()
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
