@@ -20,8 +20,9 @@ from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
 from messaging import failpoints
 from messaging.dispatch import statements as sql
+from messaging.dispatch.convoy import Convoy, shared_convoy
 from messaging.dispatch.decide import Decision, decide
-from messaging.dispatch.pool import Pool, shared_pool
+from messaging.dispatch.pool import Pool, Row, shared_pool
 from messaging.dispatch.publish import Released, publish
 from messaging.dispatch.release import hand_over
 from messaging.pacing import Rhythm, Window, gap_seconds, warm_up_cap
@@ -149,8 +150,9 @@ def _job(row: _Peeked) -> Job:
 class Sender:
     """The dependencies of a send, held together so that tests can bring their own dice and registry."""
 
-    def __init__(self, *, pool: Pool, clients: ClientRegistry, rng: Random) -> None:
+    def __init__(self, *, pool: Pool, clients: ClientRegistry, rng: Random, convoy: Convoy | None = None) -> None:
         self.pool = pool
+        self.convoy = convoy or Convoy(pool=pool)
         self.clients = clients
         self.rng = rng
 
@@ -166,7 +168,7 @@ class Sender:
             carried += 1
             if job.has_gap:
                 break  # the device rests now, and its record has set the alarm
-            row = hand_over(device_id=job.device_id, pool=self.pool)
+            row = self._hand_over(job)
             if row is None:
                 break
             job = _job(_Peeked(*row))
@@ -222,6 +224,12 @@ class Sender:
         rows = self.pool.execute(sql.PEEK, {"message": message_id, "release_no": release_no})
         return _job(_Peeked(*rows[0])) if rows else None
 
+    def _hand_over(self, job: Job) -> Row | None:
+        found = self.convoy.hand_over(device_id=job.device_id)
+        if found is None:  # somebody holds the device
+            return hand_over(device_id=job.device_id, pool=self.pool)
+        return found[0] if found else None
+
     def _claim(self, job: Job, text: str, gap: float) -> tuple[int, bool] | None:
         """The attempt's number and whether an earlier one may have arrived; None if there was nothing to claim."""
         params = {
@@ -233,6 +241,8 @@ class Sender:
             "warm_up_cap": job.warm_up_cap,
         }
         statement = sql.CLAIM_PACED if job.paced else sql.CLAIM_FREE
+        if not job.capped_lanes and (row := self.convoy.claim(params, paced=job.paced)) is not None:
+            return row[0], row[1]
         if job.capped_lanes:
             # Two lanes must not both see the cap's last place: count only after the device's lock is held.
             with self.pool.transaction() as session:
@@ -250,6 +260,10 @@ class Sender:
             return Unknown("driver_error", f"The gateway driver failed: {type(problem).__name__}.")
 
     def _record(self, job: Job, decision: Decision, gap: float) -> None:
+        if decision.state is State.SENT and self.convoy.record_sent(
+            {**job.key, "gap_seconds": gap, "external_id": decision.external_id}
+        ):
+            return
         # Nobody else knows the outcome. Fenced as it is, the record changes nothing when it runs a second time.
         moved = self.pool.insist(
             sql.RECORD,
@@ -338,5 +352,10 @@ class Sender:
 
 def carry(*, message_id: int, release_no: int) -> int:
     """Entry point of the send task: :meth:`Sender.carry` with this process's pool and clients."""
-    sender = Sender(pool=shared_pool(), clients=shared_registry(), rng=Random())  # noqa: S311 - a rhythm, not a secret
+    sender = Sender(
+        pool=shared_pool(),
+        clients=shared_registry(),
+        rng=Random(),  # noqa: S311 - a rhythm, not a secret
+        convoy=shared_convoy(),
+    )
     return sender.carry(message_id=message_id, release_no=release_no)

@@ -30,7 +30,7 @@ THIS_DEVICE = Statement("this_device", "SELECT id FROM devices_device WHERE id =
 # A statement of its own after the device locks, so that its snapshot is later than theirs. A device with a gap of its
 # own uses one lane: filling more would only make claims that pacing refuses. Streams of one device take turns: the
 # first message of each stream before the second of any, least recently served stream first.
-_RELEASE = """
+RELEASE_TEMPLATE = """
 WITH slot AS MATERIALIZED (
     SELECT d.id AS device_id, l.lane, row_number() OVER (PARTITION BY d.id ORDER BY l.lane) AS rank
     FROM devices_device d
@@ -80,7 +80,7 @@ WITH slot AS MATERIALIZED (
 """
 RELEASE = Statement(
     "release",
-    _RELEASE.format(
+    RELEASE_TEMPLATE.format(
         devices="d.id = ANY(%(devices)s)",
         most="count(*)",
         answer="""SELECT r.id, r.device_id, r.release_no, f.id IS NOT NULL
@@ -91,7 +91,7 @@ FROM released r LEFT JOIN full_now f ON f.id = r.device_id ORDER BY r.device_id,
 # One message of one device, remembered for PEEK_RELEASED in the same transaction.
 RELEASE_NEXT = Statement(
     "release_next",
-    _RELEASE.format(
+    RELEASE_TEMPLATE.format(
         devices="d.id = %(device)s",
         most="1",
         answer="SELECT set_config('flotilla.released', id::text, true) FROM released",
@@ -101,7 +101,7 @@ RELEASE_NEXT = Statement(
 # After a release, in the same transaction, for the devices that it did not fill by one message. When every lane is
 # taken, a second from now (so that the records of many lanes need not all write this row). When nothing waits, NULL.
 # Else the moment the next message is due and the device has rested.
-_SET_WAKE = """
+SET_WAKE_TEMPLATE = """
 UPDATE devices_device d
 SET wake_at = CASE
     WHEN busy.lanes >= (CASE WHEN d.delay_max_seconds > 0 THEN 1 ELSE d.lanes END)
@@ -118,10 +118,12 @@ CROSS JOIN LATERAL (SELECT count(*) AS lanes FROM messaging_message f
                     WHERE f.device_id = asked.id AND f.state IN ('queued', 'sending')) busy
 WHERE d.id = asked.id{unless}
 """
-SET_WAKE = Statement("set_wake", _SET_WAKE.format(asked="unnest(%(devices)s::bigint[]) AS asked(id)", unless=""))
+SET_WAKE = Statement(
+    "set_wake", SET_WAKE_TEMPLATE.format(asked="unnest(%(devices)s::bigint[]) AS asked(id)", unless="")
+)
 SET_WAKE_OF = Statement(
     "set_wake_of",
-    _SET_WAKE.format(
+    SET_WAKE_TEMPLATE.format(
         asked="(SELECT %(device)s AS id) AS asked",
         unless=" AND (coalesce(current_setting('flotilla.released', true), '') = ''"
         " OR (d.lanes > 1 AND d.delay_max_seconds = 0))",
@@ -135,7 +137,7 @@ LAZILY = Statement("lazily", "SELECT set_config('synchronous_commit', 'off', tru
 # -- send --------------------------------------------------------------------------------------------------------------
 
 # Is this release still ours, and what is there to know? Reads only.
-_PEEK = """
+PEEK_TEMPLATE = """
 SELECT m.id, m.release_no, m.device_id, m.uid::text, m.round, m.phone,
        b.content, b.delay_min_seconds, b.delay_max_seconds,
        d.gateway, d.config_version, d.lanes, d.delay_min_seconds, d.delay_max_seconds,
@@ -150,10 +152,10 @@ LEFT JOIN leads_lead l ON l.id = m.lead_id
 WHERE {which}
 """
 PEEK = Statement(
-    "peek", _PEEK.format(which="m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'")
+    "peek", PEEK_TEMPLATE.format(which="m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'")
 )
 PEEK_RELEASED = Statement(
-    "peek_released", _PEEK.format(which="m.id = nullif(current_setting('flotilla.released', true), '')::bigint")
+    "peek_released", PEEK_TEMPLATE.format(which="m.id = nullif(current_setting('flotilla.released', true), '')::bigint")
 )
 
 LOCK_DEVICE = Statement("lock_device", "SELECT FROM devices_device WHERE id = %(device)s FOR NO KEY UPDATE")
