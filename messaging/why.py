@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from devices.models import DeviceState
+from devices.models import DeviceState, GatewayRest
 from messaging import halting
 from messaging.models import BatchState, Message
 from messaging.states import State
@@ -84,6 +84,9 @@ def _device_cannot(message: Message, now: datetime) -> Why | None:
         return Why("device_not_connected", f"{device} is not connected{reason}")
     if device.held_until is not None and device.held_until > now:
         return Why("device_rests", f"{device} rests. {device.hold_reason}".strip(), device.held_until)
+    rest = GatewayRest.objects.filter(gateway=device.gateway, base_url=device.base_url, until__gt=now).first()
+    if rest is not None:
+        return Why("gateway_rests", f"Nobody answers at the gateway of {device}. {rest.reason}".strip(), rest.until)
     return None
 
 

@@ -13,6 +13,7 @@ from typing import Final
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 TYPES: Final = {
+    "base_url": "text",
     "dedups": "text[]",
     "device": "bigint",
     "devices": "bigint[]",
@@ -22,6 +23,7 @@ TYPES: Final = {
     "external_ids": "text[]",
     "free": "boolean",
     "gap_seconds": "float8",
+    "gateway": "text",
     "gaps_seconds": "float8[]",
     "lease_seconds": "float8",
     "limit": "bigint",
@@ -37,6 +39,7 @@ TYPES: Final = {
     "release_nos": "int[]",
     "seconds": "float8",
     "state": "text",
+    "strike": "int",
     "text": "text",
     "texts": "text[]",
     "wait_seconds": "float8",

@@ -8,7 +8,7 @@ from datetime import datetime, time
 from enum import StrEnum
 from random import Random
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -20,6 +20,7 @@ from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
 from messaging import failpoints
 from messaging.dispatch import statements as sql
+from messaging.dispatch.breaker import Address, Breaker, met_somebody, shared_breaker
 from messaging.dispatch.convoy import Convoy, shared_convoy
 from messaging.dispatch.decide import Decision, decide
 from messaging.dispatch.pool import Pool, Row, shared_pool
@@ -34,6 +35,10 @@ log = structlog.get_logger(__name__)
 CARRY_MESSAGES = 100
 CARRY_SECONDS = 5.0
 """How long one task stays with its device before it lets the others have the thread."""
+
+
+GatewayState = Literal["rests", "probing", "deferred"]
+"""A gateway address rests, has rested but nobody was met since, or had too many calls hanging: see ``breaker``."""
 
 
 class Result(StrEnum):
@@ -58,6 +63,8 @@ class Job:
     content: Mapping[str, Any]
     batch_rhythm: Rhythm
     gateway: str
+    base_url: str
+    gateway_state: GatewayState | None
     config_version: int
     device_rhythm: Rhythm
     paced: bool
@@ -78,6 +85,11 @@ class Job:
         return f"{self.message_id}-{self.round}-{self.uid.hex[:12]}"
 
     @property
+    def address(self) -> Address:
+        """What this device shares with others of its gateway."""
+        return self.gateway, self.base_url
+
+    @property
     def key(self) -> dict[str, Any]:
         """The fence every statement about this send carries."""
         return {"message": self.message_id, "release_no": self.release_no, "device": self.device_id}
@@ -96,6 +108,8 @@ class _Peeked(NamedTuple):
     batch_min: float
     batch_max: float
     gateway: str
+    base_url: str
+    gateway_state: GatewayState | None
     config_version: int
     lanes: int
     device_min: float
@@ -127,6 +141,8 @@ def _job(row: _Peeked) -> Job:
         phone=row.phone,
         content=row.content,
         gateway=row.gateway,
+        base_url=row.base_url,
+        gateway_state=row.gateway_state,
         config_version=row.config_version,
         device_rhythm=Rhythm(row.device_min, row.device_max),
         batch_rhythm=Rhythm(row.batch_min, row.batch_max),
@@ -150,9 +166,18 @@ def _job(row: _Peeked) -> Job:
 class Sender:
     """The dependencies of a send, held together so that tests can bring their own dice and registry."""
 
-    def __init__(self, *, pool: Pool, clients: ClientRegistry, rng: Random, convoy: Convoy | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        clients: ClientRegistry,
+        rng: Random,
+        convoy: Convoy | None = None,
+        breaker: Breaker | None = None,
+    ) -> None:
         self.pool = pool
         self.convoy = convoy or Convoy(pool=pool)
+        self.breaker = breaker or Breaker()
         self.clients = clients
         self.rng = rng
 
@@ -187,6 +212,11 @@ class Sender:
         closed_seconds = job.window.opens_in_seconds(job.now) if job.window else 0.0
         if closed_seconds:
             return self._hold(job, closed_seconds, "Outside the device's sending window.")
+        if job.gateway_state == "rests":
+            return self._give_back(job)
+        if self.breaker.refuses(job.address, probing=job.gateway_state == "probing"):
+            self._rest(job, strike=0, reason="Too many calls to it hang.")
+            return self._give_back(job)
         try:
             client = self.clients.get(device_id=job.device_id, config_version=job.config_version)
         except RefreshFailed as problem:
@@ -206,7 +236,7 @@ class Sender:
         outgoing = Outgoing(
             message_id=job.message_id, attempt=attempt, reference=job.reference, phone=job.phone, text=text
         )
-        outcome = self._call(client, outgoing)
+        outcome = self._call(client, job, outgoing)
         failpoints.hit("after_accept")
         decision = decide(
             outcome,
@@ -252,7 +282,18 @@ class Sender:
             rows = self.pool.execute(statement, params)
         return (rows[0][0], rows[0][1]) if rows else None
 
-    def _call(self, client: Any, outgoing: Outgoing) -> Outcome:
+    def _call(self, client: Any, job: Job, outgoing: Outgoing) -> Outcome:
+        with self.breaker.calling(job.address):
+            outcome = self._send_through(client, outgoing)
+        met, probing = met_somebody(outcome), job.gateway_state == "probing"
+        if self.breaker.trips(job.address, probing=probing, met=met):
+            self._rest(job, strike=1, reason=getattr(outcome, "text", ""))
+        elif met and job.gateway_state is not None:
+            self.pool.execute(sql.END_REST, {"gateway": job.gateway, "base_url": job.base_url})
+            log.info("gateway.rest_ended", gateway=job.gateway, base_url=job.base_url)
+        return outcome
+
+    def _send_through(self, client: Any, outgoing: Outgoing) -> Outcome:
         try:
             return client.send(outgoing)
         except Exception as problem:
@@ -297,6 +338,13 @@ class Sender:
                 "send.not_accepted", message_id=job.message_id, device_id=job.device_id, outcome=decision.outcome,
                 code=decision.error_code, state=decision.state.value,
             )  # fmt: skip
+
+    def _rest(self, job: Job, *, strike: int, reason: str) -> None:
+        params = {"gateway": job.gateway, "base_url": job.base_url, "strike": strike, "reason": reason[:300]}
+        for strikes, seconds in self.pool.execute(sql.REST_GATEWAY, params):
+            log.warning(
+                "gateway.rests", gateway=job.gateway, base_url=job.base_url, strikes=strikes, seconds=float(seconds)
+            )
 
     # -- what else may happen ------------------------------------------------------------------------------------------
 
@@ -357,5 +405,6 @@ def carry(*, message_id: int, release_no: int) -> int:
         clients=shared_registry(),
         rng=Random(),  # noqa: S311 - a rhythm, not a secret
         convoy=shared_convoy(),
+        breaker=shared_breaker(),
     )
     return sender.carry(message_id=message_id, release_no=release_no)

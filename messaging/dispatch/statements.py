@@ -11,15 +11,18 @@ from messaging.dispatch.prepared import Statement
 # -- release -----------------------------------------------------------------------------------------------------------
 
 # Index device_due. NO KEY: foreign keys of a running fan-out hold KEY SHARE on device rows and must not hide them.
+# Rests are as few as gateway addresses.
 DUE_DEVICES = Statement(
     "due_devices",
     """
-SELECT id FROM devices_device
+SELECT id FROM devices_device d
 WHERE state = 'active' AND wake_at <= flotilla_now()
   AND NOT EXISTS (SELECT FROM messaging_halt WHERE ended_at IS NULL)
+  AND NOT EXISTS (SELECT FROM devices_gatewayrest r
+                  WHERE r.gateway = d.gateway AND r.base_url = d.base_url AND r.until > flotilla_now())
 ORDER BY wake_at
 LIMIT %(limit)s
-FOR NO KEY UPDATE SKIP LOCKED
+FOR NO KEY UPDATE OF d SKIP LOCKED
 """,
 )
 
@@ -140,7 +143,10 @@ LAZILY = Statement("lazily", "SELECT set_config('synchronous_commit', 'off', tru
 PEEK_TEMPLATE = """
 SELECT m.id, m.release_no, m.device_id, m.uid::text, m.round, m.phone,
        b.content, b.delay_min_seconds, b.delay_max_seconds,
-       d.gateway, d.config_version, d.lanes, d.delay_min_seconds, d.delay_max_seconds,
+       d.gateway, d.base_url,
+       (SELECT CASE WHEN r.until > flotilla_now() THEN 'rests' WHEN r.strikes > 0 THEN 'probing' ELSE 'deferred' END
+        FROM devices_gatewayrest r WHERE r.gateway = d.gateway AND r.base_url = d.base_url) AS gateway_state,
+       d.config_version, d.lanes, d.delay_min_seconds, d.delay_max_seconds,
        d.cap_per_hour IS NOT NULL OR d.cap_per_day IS NOT NULL OR coalesce(d.warm_up, false) AS capped,
        flotilla_now() AS now, CASE WHEN d.warm_up THEN d.created_at END AS warm_from,
        d.window_start, d.window_end, d.time_zone,
@@ -337,6 +343,26 @@ SET held_until = greatest(held_until, flotilla_now() + make_interval(secs => %(s
     wake_at = greatest(wake_at, flotilla_now() + make_interval(secs => %(seconds)s))
 WHERE id = %(device)s
 """,
+)
+
+# Many calls fail at the same moment, and they are one incident: only the first of them since the last rest strikes.
+REST_GATEWAY = Statement(
+    "rest_gateway",
+    """
+INSERT INTO devices_gatewayrest AS r (gateway, base_url, since, until, strikes, reason)
+VALUES (%(gateway)s, %(base_url)s, flotilla_now(),
+        flotilla_now() + make_interval(secs => CASE WHEN %(strike)s > 0 THEN 10 ELSE 2 END), %(strike)s, %(reason)s)
+ON CONFLICT (gateway, base_url) DO UPDATE
+SET until = flotilla_now() + make_interval(
+        secs => CASE WHEN %(strike)s > 0 THEN least(120, 10 * 2 ^ least(r.strikes, 5)) ELSE 2 END),
+    strikes = r.strikes + %(strike)s, reason = EXCLUDED.reason
+WHERE r.until <= flotilla_now()
+RETURNING strikes, extract(epoch FROM until - flotilla_now())
+""",
+)
+END_REST = Statement(
+    "end_rest",
+    "DELETE FROM devices_gatewayrest WHERE gateway = %(gateway)s AND base_url = %(base_url)s RETURNING strikes, since",
 )
 
 NEEDS_ATTENTION = Statement(
