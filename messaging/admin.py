@@ -10,6 +10,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
@@ -22,10 +23,13 @@ from devices.admin_pages import Question, ask, back_to, change_url, confirmed, f
 from devices.admin_text import label, moment_column, person, phone
 from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
+from messaging import admin_halt as admin_halt  # noqa: PLC0414 - it registers itself
 from messaging import services
 from messaging.admin_progress import BATCH_COLOURS, bar, parts
+from messaging.admin_retry import RetryMixin, retry_of_batch
 from messaging.models import Attempt, Batch, BatchState, Message
 from messaging.states import State
+from messaging.why import why_not_sent
 
 STATE_COLOURS = {
     State.PENDING: "default",
@@ -90,7 +94,7 @@ class AttemptInline(ReadOnlyInline):
 
 
 @admin.register(Message)
-class MessageAdmin(ReadOnlyAdmin):
+class MessageAdmin(RetryMixin, ReadOnlyAdmin):
     """Everything that was, is or will be sent."""
 
     list_display = ("recipient", "state_label", "device", "batch", "due", "sent", "trouble")
@@ -104,12 +108,14 @@ class MessageAdmin(ReadOnlyAdmin):
     paginator = InfinitePaginator
     sortable_by = ()  # the newest first is an index; anything else sorts the whole table
     inlines = (AttemptInline,)
+    actions = ("retry_messages",)
+    actions_detail = ("retry_message",)
     fieldsets = (
-        (None, {"fields": ["lead", "number", "state_label", "trouble", "device", "batch"]}),
+        (None, {"fields": ["lead", "number", "state_label", "why", "trouble", "device", "batch"]}),
         ("Times", {"fields": list(TIMES)}),
         ("At the gateway", {"fields": ["external_id", "attempts", "round", "uid"]}),
     )
-    readonly_fields = ("number", "state_label", "trouble", *TIMES)
+    readonly_fields = ("number", "state_label", "why", "trouble", *TIMES)
 
     due = moment_column("due_at", "Due")
     sent = moment_column("sent_at", "Sent")
@@ -159,6 +165,15 @@ class MessageAdmin(ReadOnlyAdmin):
         """The state, coloured."""
         return label(str(message.get_state_display()), colour=STATE_COLOURS[State(message.state)])
 
+    @display(description="Why not sent yet?")
+    def why(self, message: Message) -> str:
+        """What is in its way, from the rows as they are now."""
+        found = why_not_sent(message, now=timezone.now())
+        if found is None:
+            return "–"
+        until = f" Until {date_format(timezone.localtime(found.until), 'DATETIME_FORMAT')}." if found.until else ""
+        return found.text + until
+
     @display(description="Error")
     def trouble(self, message: Message) -> str:
         """What went wrong last."""
@@ -173,7 +188,7 @@ class BatchAdmin(ReadOnlyAdmin):
     list_filter = (("state", ChoicesDropdownFilter), ("priority", ChoicesDropdownFilter))
     search_fields = ("name",)
     search_help_text = "Name of the batch"
-    actions_detail = ("pause_batch", "resume_batch", "cancel_batch")
+    actions_detail = ("pause_batch", "resume_batch", "retry_batch", "cancel_batch")
     change_form_outer_before_template = "admin/messaging/batch_progress.html"
     fieldsets = (
         (None, {"fields": ["name", "owner", "priority", "text"]}),
@@ -238,6 +253,11 @@ class BatchAdmin(ReadOnlyAdmin):
     def resume_batch(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Go on with what is left."""
         return self._operate(request, object_id, "resume")
+
+    @action(description="Retry failed", icon="replay", permissions=["operate"])
+    def retry_batch(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Everything of it that failed."""
+        return retry_of_batch(self, request, visible_or_404(self, request, object_id))
 
     @action(description="Cancel", icon="cancel", permissions=["operate"], variant=ActionVariant.DANGER)
     def cancel_batch(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -310,8 +330,10 @@ def _state_of(batch: Batch, request: HttpRequest) -> dict[str, Any]:
         "can_pause": operable and batch.state == BatchState.RUNNING,
         "can_resume": operable and batch.state == BatchState.PAUSED,
         "can_cancel": operable,
+        "can_retry": counts.failed > 0 and may_change(request.user),
         "pause_url": reverse("admin:messaging_batch_pause_batch", args=[batch.pk]),
         "resume_url": reverse("admin:messaging_batch_resume_batch", args=[batch.pk]),
         "cancel_url": reverse("admin:messaging_batch_cancel_batch", args=[batch.pk]),
+        "retry_url": reverse("admin:messaging_batch_retry_batch", args=[batch.pk]),
         "done": batch.state not in LIVE,
     }
