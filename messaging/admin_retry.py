@@ -102,4 +102,5 @@ def tell(model_admin: Any, request: HttpRequest, done: Retried) -> None:
     """What became of it."""
     left = "".join(f" {n:,} {REASONS[reason]}." for reason, n in sorted(done.left_alone.items()))
     level = messages.SUCCESS if done.retried else messages.WARNING
-    model_admin.message_user(request, f"{done.retried:,} messages are sent again.{left}", level)
+    again = "1 message is sent again." if done.retried == 1 else f"{done.retried:,} messages are sent again."
+    model_admin.message_user(request, again + left, level)

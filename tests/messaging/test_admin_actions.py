@@ -94,7 +94,7 @@ def test_the_chosen_messages_are_retried_and_refusals_left_alone() -> None:
     assert "Left alone: they were refused by the gateway for good" in question
     assert Message.objects.filter(state=State.FAILED).count() == 2
     answer = client.post(LIST, {**chosen, **YES}, follow=True)
-    assert "1 messages are sent again." in text_of(answer)
+    assert "1 message is sent again." in text_of(answer)
     assert dict(Message.objects.values_list("pk", "state")) == {temporary.pk: "pending", refused.pk: "failed"}
 
 
