@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,10 +22,11 @@ from django.utils import timezone
 
 from config.demo.verdict import Verdict, judge
 from devices.gateways import registry
+from messaging import halting
 from messaging.dispatch import recover
-from messaging.dispatch.publish import all_bells
+from messaging.dispatch.publish import Released, all_bells, publish
 from messaging.dispatch.release import release_due
-from messaging.models import Batch, Message
+from messaging.models import Attempt, Batch, Message
 from messaging.services import counts_of, wrap_up
 from messaging.states import State
 from tests.factories import make_batch, make_device, make_pool, make_user
@@ -197,6 +199,35 @@ def test_an_emptied_broker_loses_nothing(broker, simulator, tmp_path):
         wait_for_the_end(batch, seconds=90)
     assert verdict_on(batch, simulator).clean
     assert sent(batch) == 600
+
+
+def test_stop_all_holds_under_load_and_over_a_restart_of_everything(broker, simulator, tmp_path):
+    owner = make_user(role="admin")
+    _, devices = make_pool(owner=owner, devices=40)
+    batch = make_batch(owner=owner, devices=devices, leads=800)
+    with device_worker(simulator, tmp_path / "first.log"), device_worker(simulator, tmp_path / "second.log"), ticking():
+        wait_until(lambda: sent(batch) >= 200, what="200 messages", seconds=60)
+        halt = halting.halt(now=timezone.now(), by=owner, reason="under load")
+        wait_until(
+            lambda: not Message.objects.filter(state=State.SENDING).exists(), what="what is at the gateway", seconds=60
+        )
+    stopped_at = sent(batch)
+    assert stopped_at < 800
+    broker.flushall()
+    with device_worker(simulator, tmp_path / "again.log"), ticking():
+        for message in Message.objects.filter(batch=batch, state=State.QUEUED):  # what a crash may have left queued
+            publish([Released(message_id=message.pk, device_id=message.device_id, release_no=message.release_no)])
+        wait_until(
+            lambda: not Message.objects.filter(state=State.QUEUED).exists(), what="the queues to give back", seconds=60
+        )
+        assert sent(batch) == stopped_at
+        last = Attempt.objects.order_by("-started_at")[0]
+        assert last.started_at - halt.started_at < timedelta(seconds=2)
+        assert halting.backlog().messages == 800 - stopped_at
+        assert halting.resume(now=timezone.now(), by=owner)
+        wait_for_the_end(batch)
+    assert verdict_on(batch, simulator).clean
+    assert sent(batch) == 800
 
 
 def test_two_workers_share_the_devices(broker, simulator, tmp_path):
