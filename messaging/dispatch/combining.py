@@ -21,16 +21,25 @@ Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
 
+class FailedTogether(Exception):  # noqa: N818 - reads as a fact
+    """The work for a whole group raised ``problem``: for its members there is no telling what was done."""
+
+    def __init__(self, problem: Exception) -> None:
+        super().__init__(type(problem).__name__)
+        self.problem = problem
+
+
 class _Place(Generic[Asked, Answer]):
     """One thread's place in the line. ``turn`` is let go when it is answered, or is to lead."""
 
-    __slots__ = ("answer", "answered", "asked", "key", "turn")
+    __slots__ = ("answer", "answered", "asked", "key", "problem", "turn")
 
     def __init__(self, asked: Asked, key: Hashable) -> None:
         self.asked = asked
         self.key = key
         self.answer: Answer | None = None
         self.answered = False
+        self.problem: Exception | None = None
         self.turn = threading.Lock()
         self.turn.acquire()
 
@@ -52,7 +61,7 @@ class Combiner(Generic[Asked, Answer]):
         self._line: deque[_Place[Asked, Answer]] = deque()
 
     def ask(self, asked: Asked, *, key: Hashable) -> Answer | None:
-        """The answer. None (``work`` had none, or raised) says nothing: ask alone then, in a way that may wait."""
+        """The answer. None says nothing: ask alone then, in a way that may wait. Raises FailedTogether."""
         place: _Place[Asked, Answer] = _Place(asked, key)
         with self._lock:
             leads = self._free_leads > 0
@@ -64,6 +73,8 @@ class Combiner(Generic[Asked, Answer]):
             place.turn.acquire()
         if not place.answered:
             self._lead(place)
+        if place.problem is not None:
+            raise FailedTogether(place.problem)
         return place.answer
 
     def _lead(self, own: _Place[Asked, Answer]) -> None:
@@ -71,8 +82,10 @@ class Combiner(Generic[Asked, Answer]):
         try:
             for place, answer in zip(group, self._work([place.asked for place in group]), strict=True):
                 place.answer = answer
-        except Exception as problem:  # noqa: BLE001 - each of them asks alone now, and meets its own trouble there
+        except Exception as problem:  # noqa: BLE001 - it is raised again, by each of them
             log.warning("combining.failed", together=len(group), error=type(problem).__name__)
+            for place in group:
+                place.problem = problem
         finally:
             self._pass_on()
             for place in group:

@@ -33,6 +33,7 @@ _CLAIMED = {
     "messages": "message",
     "release_nos": "release_no",
     "devices": "device",
+    "leases_seconds": "lease_seconds",
     "gaps_seconds": "gap_seconds",
     "references": "reference",
     "texts": "text",
@@ -41,7 +42,7 @@ _CLAIMED = {
 
 
 class Convoy:
-    """What a process's threads ask of the database together. None and False mean "ask alone"."""
+    """What a process's threads ask of the database together. None and False mean "ask alone"; all raise FailedTogether."""
 
     def __init__(self, *, pool: Pool) -> None:
         self._pool = pool
@@ -67,8 +68,8 @@ class Convoy:
 
     def claim_all(self, asked: Sequence[Params], *, paced: bool) -> list[Row | None]:
         """:meth:`claim` for several messages; in case of ``paced``, of as many devices."""
-        params = {**_columns(asked, _CLAIMED), "lease_seconds": asked[0]["lease_seconds"]}
-        return _by_message(asked, self._pool.execute(many.CLAIM_PACED if paced else many.CLAIM_FREE, params))
+        statement = many.CLAIM_PACED if paced else many.CLAIM_FREE
+        return _by_message(asked, self._pool.execute(statement, _columns(asked, _CLAIMED)))
 
     def record_sent_all(self, asked: Sequence[Params]) -> list[Row | None]:
         """:meth:`record_sent` for several messages; None for what was left out."""

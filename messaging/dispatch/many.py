@@ -13,9 +13,9 @@ from messaging.dispatch.prepared import Statement
 _CLAIM = """
 WITH asked AS MATERIALIZED (
     SELECT * FROM unnest(%(messages)s::bigint[], %(release_nos)s::int[], %(devices)s::bigint[],
-                         %(gaps_seconds)s::float8[], %(references)s::text[], %(texts)s::text[],
-                         %(warm_up_caps)s::int[])
-           AS asked(id, release_no, device_id, gap_seconds, reference, text, warm_up_cap)
+                         %(leases_seconds)s::float8[], %(gaps_seconds)s::float8[], %(references)s::text[],
+                         %(texts)s::text[], %(warm_up_caps)s::int[])
+           AS asked(id, release_no, device_id, lease_seconds, gap_seconds, reference, text, warm_up_cap)
 ), able AS MATERIALIZED (
     SELECT a.id AS message_id, d.id, a.gap_seconds FROM asked a JOIN devices_device d ON d.id = a.device_id
     WHERE d.state = 'active'
@@ -24,7 +24,7 @@ WITH asked AS MATERIALIZED (
       {caps}
     {lock}
 ), free AS MATERIALIZED (
-    SELECT m.id, m.lead_id
+    SELECT m.id, m.lead_id, a.lease_seconds
     FROM able
     JOIN asked a ON a.id = able.message_id
     JOIN messaging_message m ON m.id = a.id AND m.release_no = a.release_no AND m.device_id = able.id
@@ -38,7 +38,7 @@ WITH asked AS MATERIALIZED (
 ), claimed AS (
     UPDATE messaging_message m
     SET state = 'sending', attempts = m.attempts + 1,
-        lease_until = flotilla_now() + make_interval(secs => %(lease_seconds)s)
+        lease_until = flotilla_now() + make_interval(secs => free.lease_seconds)
     FROM free JOIN heard ON heard.id = free.lead_id
     WHERE m.id = free.id
     RETURNING m.id, m.device_id, m.release_no, m.attempts, m.round

@@ -26,6 +26,7 @@ TYPES: Final = {
     "gateway": "text",
     "gaps_seconds": "float8[]",
     "lease_seconds": "float8",
+    "leases_seconds": "float8[]",
     "limit": "bigint",
     "message": "bigint",
     "messages": "bigint[]",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, time
 from enum import StrEnum
@@ -21,6 +22,7 @@ from devices.gateways.base import Outcome, Outgoing, Unknown
 from messaging import failpoints
 from messaging.dispatch import statements as sql
 from messaging.dispatch.breaker import Address, Breaker, met_somebody, shared_breaker
+from messaging.dispatch.combining import FailedTogether
 from messaging.dispatch.convoy import Convoy, shared_convoy
 from messaging.dispatch.decide import Decision, decide
 from messaging.dispatch.pool import Pool, Row, shared_pool
@@ -255,10 +257,11 @@ class Sender:
         return _job(_Peeked(*rows[0])) if rows else None
 
     def _hand_over(self, job: Job) -> Row | None:
-        found = self.convoy.hand_over(device_id=job.device_id)
-        if found is None:  # somebody holds the device
-            return hand_over(device_id=job.device_id, pool=self.pool)
-        return found[0] if found else None
+        with suppress(FailedTogether):
+            found = self.convoy.hand_over(device_id=job.device_id)
+            if found is not None:
+                return found[0] if found else None
+        return hand_over(device_id=job.device_id, pool=self.pool)  # which waits for whoever holds the device
 
     def _claim(self, job: Job, text: str, gap: float) -> tuple[int, bool] | None:
         """The attempt's number and whether an earlier one may have arrived; None if there was nothing to claim."""
@@ -301,10 +304,11 @@ class Sender:
             return Unknown("driver_error", f"The gateway driver failed: {type(problem).__name__}.")
 
     def _record(self, job: Job, decision: Decision, gap: float) -> None:
-        if decision.state is State.SENT and self.convoy.record_sent(
-            {**job.key, "gap_seconds": gap, "external_id": decision.external_id}
-        ):
-            return
+        if decision.state is State.SENT:
+            with suppress(FailedTogether):
+                params = {**job.key, "gap_seconds": gap, "external_id": decision.external_id}
+                if self.convoy.record_sent(params):
+                    return
         # Nobody else knows the outcome. Fenced as it is, the record changes nothing when it runs a second time.
         moved = self.pool.insist(
             sql.RECORD,

@@ -9,7 +9,7 @@ from time import sleep
 
 import pytest
 
-from messaging.dispatch.combining import Combiner
+from messaging.dispatch.combining import Combiner, FailedTogether
 
 
 class Work:
@@ -58,25 +58,33 @@ def test_every_thread_gets_the_answer_to_its_own_question(leaders):
     assert len(work.groups) < 1_500  # they did come together
 
 
-def test_work_that_fails_leaves_everybody_free_to_ask_alone():
-    calls = []
+def test_work_that_fails_fails_for_everybody_in_the_group_and_for_nobody_else():
+    calls: list[list[int]] = []
 
-    def fail_first(asked: Sequence[int]) -> list[int]:
+    def fail_every_other(asked: Sequence[int]) -> list[int]:
         calls.append(list(asked))
+        sleep(0.005)
         if len(calls) % 2:
-            sleep(0.01)
             raise OSError("gone")
         return list(asked)
 
-    combiner = Combiner(work=fail_first)
+    combiner = Combiner(work=fail_every_other)
+
+    def ask(number: int) -> int | str | None:
+        try:
+            return combiner.ask(number, key=number)
+        except FailedTogether as failed:
+            return type(failed.problem).__name__
+
     with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(lambda number: (number, combiner.ask(number, key=number)), range(200)))
-    assert {answer for number, answer in answers if answer != number} == {None}
-    assert any(answer is not None for _, answer in answers)
+        answers = list(threads.map(ask, range(200)))
+    failed = {number for group in calls[::2] for number in group}
+    assert [("OSError" if number in failed else number) for number in range(200)] == answers
     assert sum(map(len, calls)) == 200
-    assert combiner.ask(1, key=1) in {1, None}
+    assert ask(1) in {1, "OSError"}
 
 
-def test_an_answer_too_few_is_no_answer():
-    combiner = Combiner(work=lambda asked: [])
-    assert combiner.ask(1, key=1) is None
+def test_an_answer_too_few_is_a_failure():
+    combiner: Combiner[int, int] = Combiner(work=lambda asked: [])
+    with pytest.raises(FailedTogether):
+        combiner.ask(1, key=1)
