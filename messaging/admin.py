@@ -47,6 +47,8 @@ OUTCOMES = {
     "throttled": ("Throttled", "warning"),
     "session_lost": ("Session lost", "danger"),
     "unknown": ("Unknown", "warning"),
+    "banned": ("Banned", "danger"),
+    "not_sent": ("Not sent", "default"),
 }
 TIMES = (
     *("created_in_full", "due_in_full", "queued_in_full"),

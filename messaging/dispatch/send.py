@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import psycopg2
 import structlog
 from django.conf import settings
 
@@ -21,7 +22,8 @@ from devices.gateways.base import Outcome, Outgoing, Unknown
 from messaging import failpoints
 from messaging.dispatch import statements as sql
 from messaging.dispatch.decide import Decision, decide
-from messaging.dispatch.pool import Pool, shared_pool
+from messaging.dispatch.fate import own_lease, unclaim
+from messaging.dispatch.pool import Pool, Row, is_away, shared_pool
 from messaging.dispatch.publish import Released, publish
 from messaging.dispatch.release import hand_over
 from messaging.pacing import Rhythm, Window, gap_seconds, warm_up_cap
@@ -226,21 +228,30 @@ class Sender:
         """The attempt's number and whether an earlier one may have arrived; None if there was nothing to claim."""
         params = {
             **job.key,
-            "lease_seconds": settings.FLOTILLA_LEASE_SECONDS,
+            "lease_seconds": own_lease(settings.FLOTILLA_LEASE_SECONDS),
             "gap_seconds": gap,
             "reference": job.reference,
             "text": text,
             "warm_up_cap": job.warm_up_cap,
         }
-        statement = sql.CLAIM_PACED if job.paced else sql.CLAIM_FREE
-        if job.capped_lanes:
-            # Two lanes must not both see the cap's last place: count only after the device's lock is held.
-            with self.pool.transaction() as session:
-                session.execute(sql.LOCK_DEVICE, params)
-                rows = session.execute(statement, params)
-        else:
-            rows = self.pool.execute(statement, params)
+        try:
+            rows = self._claim_rows(job, params)
+        except psycopg2.Error as problem:
+            if not is_away(problem):
+                raise
+            # It may stand all the same, and nobody may call a gateway on a claim that they have not seen.
+            unclaim(pool=self.pool, key=job.key, lease_seconds=params["lease_seconds"])
+            return None
         return (rows[0][0], rows[0][1]) if rows else None
+
+    def _claim_rows(self, job: Job, params: Mapping[str, Any]) -> list[Row]:
+        statement = sql.CLAIM_PACED if job.paced else sql.CLAIM_FREE
+        if not job.capped_lanes:
+            return self.pool.execute(statement, params)
+        # Two lanes must not both see the cap's last place: count only after the device's lock is held.
+        with self.pool.transaction() as session:
+            session.execute(sql.LOCK_DEVICE, params)
+            return session.execute(statement, params)
 
     def _call(self, client: Any, outgoing: Outgoing) -> Outcome:
         try:
