@@ -25,6 +25,8 @@ app.conf.beat_schedule = {
     "release": {"task": "messaging.release", "schedule": 0.1},
     "recover": {"task": "messaging.recover", "schedule": 5.0},
     "wake-sleepers": {"task": "messaging.wake_sleepers", "schedule": 30.0},
+    "fail-over": {"task": "messaging.fail_over", "schedule": 10.0},
+    "square-counters": {"task": "messaging.square_counters", "schedule": 60.0},
     "wrap-up": {"task": "messaging.wrap_up", "schedule": 2.0},
     "campaigns": {"task": "campaigns.tick", "schedule": 2.0},
     "expire-keys": {"task": "config.expire_keys", "schedule": 600.0},

@@ -178,7 +178,7 @@ class BatchAdmin(ReadOnlyAdmin):
     actions_detail = ("pause_batch", "resume_batch", "cancel_batch")
     change_form_outer_before_template = "admin/messaging/batch_progress.html"
     fieldsets = (
-        (None, {"fields": ["name", "owner", "priority", "text"]}),
+        (None, {"fields": ["name", "owner", "priority", "reason", "text"]}),
         ("Pacing", {"fields": ["delay_min_seconds", "delay_max_seconds", "failover"]}),
         ("Times", {"fields": ["created_at", "filled_at", "finished_at", "expires_at"]}),
     )

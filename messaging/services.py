@@ -153,7 +153,7 @@ def pause_batch(*, batch_id: int) -> bool:
 def resume_batch(*, batch_id: int) -> bool:
     """Go on with exactly what is left. Whether anything changed."""
     with transaction.atomic():
-        if not Batch.objects.filter(pk=batch_id, state=BatchState.PAUSED).update(state=BatchState.RUNNING):
+        if not Batch.objects.filter(pk=batch_id, state=BatchState.PAUSED).update(state=BatchState.RUNNING, reason=""):
             return False
         wake(Stream.objects.filter(batch_id=batch_id, is_open=True).values_list("device_id", flat=True))
         return True

@@ -13,6 +13,7 @@ from typing import Final
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 TYPES: Final = {
+    "code": "text",
     "dedups": "text[]",
     "device": "bigint",
     "devices": "bigint[]",
@@ -24,14 +25,18 @@ TYPES: Final = {
     "lease_seconds": "float8",
     "limit": "bigint",
     "message": "bigint",
+    "messages": "bigint[]",
     "minutes": "int[]",
     "most": "int",
     "outcome": "text",
+    "pool": "bigint",
     "reason": "text",
     "reference": "text",
     "release_no": "int",
     "seconds": "float8",
     "state": "text",
+    "streams": "bigint[]",
+    "targets": "bigint[]",
     "text": "text",
     "wait_seconds": "float8",
     "warm_up_cap": "int",

@@ -19,7 +19,9 @@ from django.conf import settings
 from devices.clients import ClientRegistry, RefreshFailed, shared_registry
 from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
+from devices.models import BANNED
 from messaging import failpoints
+from messaging.dispatch import bans
 from messaging.dispatch import statements as sql
 from messaging.dispatch.decide import Decision, decide
 from messaging.dispatch.fate import own_lease, unclaim
@@ -287,8 +289,13 @@ class Sender:
             )
         if decision.device_needs_attention:
             self.clients.discard(device_id=job.device_id)
-            self.pool.execute(sql.NEEDS_ATTENTION, {"device": job.device_id, "reason": decision.error_text})
+            code = BANNED if decision.banned else decision.error_code[:60]
+            self.pool.execute(
+                sql.NEEDS_ATTENTION, {"device": job.device_id, "reason": decision.error_text, "code": code}
+            )
             log.warning("device.needs_attention", device_id=job.device_id, reason=decision.error_code)
+        if decision.banned:
+            bans.pause_batch_of(message_id=job.message_id, pool=self.pool)
         if decision.state is not State.SENT:
             log.info(
                 "send.not_accepted", message_id=job.message_id, device_id=job.device_id, outcome=decision.outcome,
@@ -336,7 +343,9 @@ class Sender:
     def _refresh_failed(self, job: Job, problem: RefreshFailed) -> Result:
         """The device could not be reached: it backs off, the message goes back and has lost nothing."""
         if problem.session_lost:
-            self.pool.execute(sql.NEEDS_ATTENTION, {"device": job.device_id, "reason": problem.text})
+            self.pool.execute(
+                sql.NEEDS_ATTENTION, {"device": job.device_id, "reason": problem.text, "code": problem.code[:60]}
+            )
         else:
             minutes = settings.FLOTILLA_RECONNECT_MINUTES
             self.pool.execute(

@@ -347,7 +347,7 @@ WHERE id = %(device)s
 NEEDS_ATTENTION = Statement(
     "needs_attention",
     """
-UPDATE devices_device SET state = 'needs_attention', state_reason = %(reason)s
+UPDATE devices_device SET state = 'needs_attention', state_reason = %(reason)s, attention_code = %(code)s
 WHERE id = %(device)s AND state = 'active'
 """,
 )
@@ -359,6 +359,7 @@ UPDATE devices_device
 SET reconnect_failures = reconnect_failures + 1,
     state = CASE WHEN reconnect_failures + 1 >= %(most)s THEN 'needs_attention' ELSE state END,
     state_reason = CASE WHEN reconnect_failures + 1 >= %(most)s THEN %(reason)s ELSE state_reason END,
+    attention_code = CASE WHEN reconnect_failures + 1 >= %(most)s THEN 'unreachable' ELSE attention_code END,
     held_until = flotilla_now() + make_interval(mins => (%(minutes)s::int[])[reconnect_failures + 1]),
     hold_reason = %(reason)s
 WHERE id = %(device)s AND state = 'active'

@@ -144,3 +144,12 @@ def test_a_cancelled_campaign_is_cloned_not_launched():
 def test_bad_input_names_its_field(fields, field):
     campaign = make_campaign(owner=make_user(), **fields)
     assert field in {problem.field for problem in services.check(campaign=campaign)}
+
+
+def test_only_pooled_runs_may_move_messages_to_another_device():
+    owner = make_user()
+    pool, (device,) = make_pool(owner=owner, devices=1)
+    make_leads(1, owner=owner, device=device)
+    for campaign in (make_campaign(owner=owner, pool=pool), make_campaign(owner=owner)):
+        services.trigger(run_id=services.launch(campaign=campaign, now=timezone.now()).run.pk, now=timezone.now())
+    assert list(Batch.objects.order_by("pk").values_list("failover", flat=True)) == [True, False]
