@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import beat_init, setup_logging
+from kombu.exceptions import OperationalError
 
+from messaging.starting import RecoverOnStart
 from messaging.transport.hub import WakeHub
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -19,6 +21,7 @@ app = Celery("flotilla")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.steps["consumer"].add(WakeHub)
+app.steps["consumer"].add(RecoverOnStart)
 
 app.conf.beat_schedule = {
     # Ten times a second: a gap that ends between two ticks waits for the next, and on average that is half a tick.
@@ -37,3 +40,13 @@ app.conf.beat_schedule = {
 @setup_logging.connect
 def _keep_django_logging(**_: object) -> None:
     """Celery must not replace the logging that settings configured."""
+
+
+@beat_init.connect
+def _recover_when_beat_starts(**_: object) -> None:
+    """Beat may have been away for long: what it missed is looked after before its first tick is due."""
+    try:
+        for name in ("recover", "wake-sleepers"):
+            app.send_task(app.conf.beat_schedule[name]["task"], ignore_result=True, retry=False)
+    except (OperationalError, ConnectionError, TimeoutError):
+        return  # no broker yet: the ticks come once there is one

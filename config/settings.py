@@ -31,6 +31,14 @@ def _number(name: str, default: float) -> float:
         raise ImproperlyConfigured(f"{name} must be a number, not “{os.environ[name]}”.") from None
 
 
+def _choice(name: str, *choices: str) -> str:
+    """One of the words; the first where nothing is set."""
+    value = os.environ.get(name) or choices[0]
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} must be {' or '.join(choices)}, not “{value}”.")
+    return value
+
+
 def _secret(name: str) -> str:
     """A secret from the environment; the local stack makes its own, production refuses to start without."""
     value = os.environ.get(name) or ("" if PRODUCTION else local_secrets().get(name, ""))
@@ -205,6 +213,7 @@ FLOTILLA_RETRY_MINUTES = [float(part) for part in _list("FLOTILLA_RETRY_MINUTES"
 FLOTILLA_LEASE_SECONDS = _number("FLOTILLA_LEASE_SECONDS", 90)
 FLOTILLA_REPUBLISH_SECONDS = _number("FLOTILLA_REPUBLISH_SECONDS", 15)
 FLOTILLA_STUCK_QUEUED_SECONDS = 60 * _number("FLOTILLA_STUCK_QUEUED_MINUTES", 5)
+FLOTILLA_STUCK_QUEUED_POLICY = _choice("FLOTILLA_STUCK_QUEUED_POLICY", "pending", "failed")
 FLOTILLA_FAILOVER_AFTER_SECONDS = 60 * _number("FLOTILLA_FAILOVER_AFTER_MINUTES", 10)
 FLOTILLA_BAN_WINDOW_SECONDS = 60 * _number("FLOTILLA_BAN_WINDOW_MINUTES", 60)
 FLOTILLA_MESSAGE_EXPIRY_DAYS = _number("FLOTILLA_MESSAGE_EXPIRY_DAYS", 7)

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -12,6 +16,7 @@ from devices.models import DeviceState
 from messaging.models import Batch, BatchState, Message
 from messaging.services import end_batch, wrap_up
 from tests.factories import make_campaign, make_device, make_leads, make_pool, make_user
+from tests.messaging.test_worker import ROOT, database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -112,6 +117,40 @@ def test_an_interrupted_fan_out_is_resumed_by_the_tick(monkeypatch):
         services.trigger(run_id=run.pk, now=timezone.now())
     assert Message.objects.count() == 4
     monkeypatch.setattr(services.fanout, "fill", real)
+    services.tick(now=timezone.now())
+    assert Message.objects.values("phone").distinct().count() == Message.objects.count() == 9
+
+
+DIES = """
+import django
+django.setup()
+from django.utils import timezone
+from campaigns import services
+services.trigger(run_id={run}, now=timezone.now())
+"""
+
+
+def test_a_process_that_is_killed_in_the_middle_of_a_fan_out_leaves_it_to_the_tick():
+    owner = make_user()
+    pool, _ = make_pool(owner=owner, devices=2)
+    make_leads(9, owner=owner)
+    run = services.launch(campaign=make_campaign(owner=owner, pool=pool), now=timezone.now()).run
+    died = subprocess.run(
+        [sys.executable, "-c", DIES.format(run=run.pk)],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "DATABASE_URL": database_url(),
+            "FLOTILLA_FAILPOINTS": "mid_fan_out=kill@1",
+        },
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    run.refresh_from_db()
+    assert (run.state, Message.objects.count()) == (RunState.TRIGGERED, 0)  # its last chunk was not committed
     services.tick(now=timezone.now())
     assert Message.objects.values("phone").distinct().count() == Message.objects.count() == 9
 
