@@ -30,8 +30,10 @@ app.conf.beat_schedule = {
     "wake-sleepers": {"task": "messaging.wake_sleepers", "schedule": 30.0},
     "fail-over": {"task": "messaging.fail_over", "schedule": 10.0},
     "square-counters": {"task": "messaging.square_counters", "schedule": 60.0},
+    "archive-failed": {"task": "messaging.archive_failed", "schedule": 3600.0},
     "wrap-up": {"task": "messaging.wrap_up", "schedule": 2.0},
     "campaigns": {"task": "campaigns.tick", "schedule": 2.0},
+    "failure-digest": {"task": "config.failure_digest", "schedule": 60.0},
     "expire-keys": {"task": "config.expire_keys", "schedule": 600.0},
     "imports": {"task": "leads.resume_imports", "schedule": 30.0},
 }

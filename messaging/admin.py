@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
@@ -52,7 +53,7 @@ OUTCOMES = {
 }
 TIMES = (
     *("created_in_full", "due_in_full", "queued_in_full"),
-    *("sent_in_full", "delivered_in_full", "read_in_full"),
+    *("sent_in_full", "delivered_in_full", "read_in_full", "failed_in_full", "archived_in_full"),
 )
 LIVE = (BatchState.RUNNING, BatchState.PAUSED)
 
@@ -91,6 +92,29 @@ class AttemptInline(ReadOnlyInline):
         return " ".join(part for part in (attempt.error_text, f"({attempt.error_code})") if part.strip("()")) or "–"
 
 
+class ArchiveFilter(admin.SimpleListFilter):
+    """What failed long ago is left out of the list unless somebody asks for it."""
+
+    title = "archive"
+    parameter_name = "archived"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Instead of everything else, or beside it."""
+        return [("only", "Archived"), ("all", "With archived")]
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Django calls the choice of nothing “All”."""
+        first, *others = super().choices(changelist)
+        yield {**first, "display": "Without archived"}
+        yield from others
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
+        """By default what is not archived."""
+        if self.value() == "all":
+            return queryset
+        return queryset.filter(archived_at__isnull=self.value() != "only")
+
+
 @admin.register(Message)
 class MessageAdmin(ReadOnlyAdmin):
     """Everything that was, is or will be sent."""
@@ -100,6 +124,7 @@ class MessageAdmin(ReadOnlyAdmin):
         ("state", ChoicesDropdownFilter),
         ("device", VisibleSelectFilter),
         ("batch", VisibleSelectFilter),
+        ArchiveFilter,
     )
     search_fields = ("phone",)
     search_help_text = "A whole phone number"
@@ -121,6 +146,8 @@ class MessageAdmin(ReadOnlyAdmin):
     sent_in_full = moment_column("sent_at", "Sent", in_full=True)
     delivered_in_full = moment_column("delivered_at", "Delivered", in_full=True)
     read_in_full = moment_column("read_at", "Read", in_full=True)
+    failed_in_full = moment_column("failed_at", "Failed", in_full=True)
+    archived_in_full = moment_column("archived_at", "Archived", in_full=True)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         """With the names that the list and the page show, and without the devices' secrets."""

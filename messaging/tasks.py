@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from messaging import services, squaring
+from messaging import failures, services, squaring
 from messaging.dispatch import failover
 from messaging.dispatch import recover as recovery
 from messaging.dispatch.release import release_due
@@ -56,3 +56,9 @@ def fail_over() -> None:
 def square_counters() -> None:
     """Beat, every minute: compare counters with rows, a bounded number at a time."""
     squaring.square_due(now=timezone.now())
+
+
+@shared_task(name="messaging.archive_failed")
+def archive_failed() -> None:
+    """Beat, every hour: put away what failed long ago."""
+    failures.archive(now=timezone.now())

@@ -41,7 +41,8 @@ def why_not_sent(message: Message, *, now: datetime) -> Why | None:
                 + _because(message),
             )
         case State.FAILED:
-            return Why("failed", f"It failed.{_because(message)}")
+            archived = " It is in the archive." if message.archived_at is not None else ""
+            return Why("failed", f"It failed.{_because(message)}{archived}")
         case State.CANCELLED:
             return Why("cancelled", f"It was cancelled.{_because(message)}")
         case State.EXPIRED:
