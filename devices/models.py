@@ -47,6 +47,10 @@ class DeviceState(models.TextChoices):
     UNPAIRED = "unpaired", "Not paired"
 
 
+BANNED, UNREACHABLE = "banned", "unreachable"
+"""Codes of why a device needs attention that mean the same for every gateway; any other is the gateway's own."""
+
+
 class DeviceQuerySet(OwnedQuerySet):
     """Devices, and the questions asked of many of them."""
 
@@ -83,6 +87,9 @@ class Device(models.Model):
 
     state = models.CharField(max_length=16, choices=DeviceState, default=DeviceState.ACTIVE)
     state_reason = models.CharField(max_length=300, blank=True)
+    attention_code = models.CharField(
+        max_length=60, blank=True, default="", db_default="", editable=False, help_text="Why it needs attention."
+    )
     reconnect_failures = models.PositiveSmallIntegerField(default=0, editable=False)
 
     lanes = models.PositiveSmallIntegerField(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
@@ -51,10 +52,12 @@ OUTCOMES = {
     "throttled": ("Throttled", "warning"),
     "session_lost": ("Session lost", "danger"),
     "unknown": ("Unknown", "warning"),
+    "banned": ("Banned", "danger"),
+    "not_sent": ("Not sent", "default"),
 }
 TIMES = (
     *("created_in_full", "due_in_full", "queued_in_full"),
-    *("sent_in_full", "delivered_in_full", "read_in_full"),
+    *("sent_in_full", "delivered_in_full", "read_in_full", "failed_in_full", "archived_in_full"),
 )
 LIVE = (BatchState.RUNNING, BatchState.PAUSED)
 
@@ -93,6 +96,29 @@ class AttemptInline(ReadOnlyInline):
         return " ".join(part for part in (attempt.error_text, f"({attempt.error_code})") if part.strip("()")) or "–"
 
 
+class ArchiveFilter(admin.SimpleListFilter):
+    """What failed long ago is left out of the list unless somebody asks for it."""
+
+    title = "archive"
+    parameter_name = "archived"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Instead of everything else, or beside it."""
+        return [("only", "Archived"), ("all", "With archived")]
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Django calls the choice of nothing “All”."""
+        first, *others = super().choices(changelist)
+        yield {**first, "display": "Without archived"}
+        yield from others
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
+        """By default what is not archived."""
+        if self.value() == "all":
+            return queryset
+        return queryset.filter(archived_at__isnull=self.value() != "only")
+
+
 @admin.register(Message)
 class MessageAdmin(RetryMixin, ReadOnlyAdmin):
     """Everything that was, is or will be sent."""
@@ -102,6 +128,7 @@ class MessageAdmin(RetryMixin, ReadOnlyAdmin):
         ("state", ChoicesDropdownFilter),
         ("device", VisibleSelectFilter),
         ("batch", VisibleSelectFilter),
+        ArchiveFilter,
     )
     search_fields = ("phone",)
     search_help_text = "A whole phone number"
@@ -125,6 +152,8 @@ class MessageAdmin(RetryMixin, ReadOnlyAdmin):
     sent_in_full = moment_column("sent_at", "Sent", in_full=True)
     delivered_in_full = moment_column("delivered_at", "Delivered", in_full=True)
     read_in_full = moment_column("read_at", "Read", in_full=True)
+    failed_in_full = moment_column("failed_at", "Failed", in_full=True)
+    archived_in_full = moment_column("archived_at", "Archived", in_full=True)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         """With the names that the list and the page show, and without the devices' secrets."""
@@ -191,7 +220,7 @@ class BatchAdmin(ReadOnlyAdmin):
     actions_detail = ("pause_batch", "resume_batch", "retry_batch", "cancel_batch")
     change_form_outer_before_template = "admin/messaging/batch_progress.html"
     fieldsets = (
-        (None, {"fields": ["name", "owner", "priority", "text"]}),
+        (None, {"fields": ["name", "owner", "priority", "reason", "text"]}),
         ("Pacing", {"fields": ["delay_min_seconds", "delay_max_seconds", "failover"]}),
         ("Times", {"fields": ["created_at", "filled_at", "finished_at", "expires_at"]}),
     )

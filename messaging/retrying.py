@@ -47,6 +47,7 @@ SELECT m.id, m.device_id, m.batch_id,
             WHEN b.expires_at <= %(now)s THEN 'batch_expired'
             WHEN l.id IS NULL THEN 'lead_deleted'
             WHEN l.opted_out_at IS NOT NULL THEN 'opted_out'
+            WHEN m.archived_at IS NOT NULL AND NOT %(insist)s THEN 'archived'
             WHEN NOT %(insist)s AND (SELECT a.outcome FROM messaging_attempt a WHERE a.message_id = m.id
                                      ORDER BY a.release_no DESC LIMIT 1) = 'rejected' THEN 'rejected_for_good'
        END AS reason
@@ -61,7 +62,8 @@ ORDER BY m.id
 _NEW_ROUND = """
 WITH again AS (
     UPDATE messaging_message SET state = 'pending', round = round + 1, attempts = 0, due_at = %(now)s,
-                                 error_code = '', error_text = '', external_id = ''
+                                 error_code = '', error_text = '', external_id = '',
+                                 failed_at = NULL, archived_at = NULL
     WHERE id = ANY(%(ids)s) AND state = 'failed'
     RETURNING stream_id
 ), counts AS (SELECT stream_id, count(*) AS n FROM again GROUP BY stream_id),
@@ -84,7 +86,7 @@ def retry_failed(*, message_ids: Iterable[int], now: datetime, insist: bool = Fa
     """Give failed messages a new round, at most :data:`LIMIT` in one call; the old attempts are kept.
 
     Left alone and counted: what is not failed, whose batch ended or expired, whose lead is gone or opted out, and,
-    unless ``insist``, what the gateway refused for good.
+    unless ``insist``, what is archived or was refused by the gateway for good. A new round takes it out of the archive.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         chosen, left_alone = _choose(cursor, message_ids, now=now, insist=insist, lock="FOR UPDATE OF m")

@@ -18,6 +18,9 @@
 * **sent**, **delivered**, **read** only ever move forward, by receipts.
 * **failed** stays as it is until an operator starts a new round; **cancelled** and **expired** are final.
 
+What is to be cancelled, expired or failed before it left, but has an earlier attempt of its round in doubt, ends as
+unknown (*end_in_doubt*): none of the other words may be said of a message that perhaps arrived.
+
 Every move is one conditional UPDATE on the old state; whoever updates no row has lost the race and does nothing.
 """
 
@@ -92,6 +95,8 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("cancel", S.QUEUED, S.CANCELLED),
     Transition("expire", S.PENDING, S.EXPIRED),
     Transition("expire", S.QUEUED, S.EXPIRED),
+    Transition("end_in_doubt", S.PENDING, S.UNKNOWN),
+    Transition("end_in_doubt", S.QUEUED, S.UNKNOWN),
 )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from messaging import services
+from messaging import failures, services, squaring
+from messaging.dispatch import failover
 from messaging.dispatch import recover as recovery
 from messaging.dispatch.release import release_due
 from messaging.dispatch.send import carry
@@ -33,11 +34,31 @@ def recover() -> None:
 
 @shared_task(name="messaging.wake_sleepers")
 def wake_sleepers() -> None:
-    """Beat, every half minute: the belt over the wake-ups."""
+    """Beat, every half minute: the belt over the wake-ups, and what came back to a batch that had ended."""
     recovery.wake_sleepers()
+    services.end_leftovers(now=timezone.now())
 
 
 @shared_task(name="messaging.wrap_up")
 def wrap_up() -> None:
     """Beat, every two seconds: expire and finish batches."""
     services.wrap_up(now=timezone.now())
+
+
+@shared_task(name="messaging.fail_over")
+def fail_over() -> None:
+    """Beat, every ten seconds: move messages away from devices that cannot send them, where their batch allows it."""
+    failover.move_stuck()
+    failover.move_tired()
+
+
+@shared_task(name="messaging.square_counters")
+def square_counters() -> None:
+    """Beat, every minute: compare counters with rows, a bounded number at a time."""
+    squaring.square_due(now=timezone.now())
+
+
+@shared_task(name="messaging.archive_failed")
+def archive_failed() -> None:
+    """Beat, every hour: put away what failed long ago."""
+    failures.archive(now=timezone.now())

@@ -42,7 +42,7 @@ _CLAIMED = {
 
 
 class Convoy:
-    """What a process's threads ask of the database together. None and False mean "ask alone"; all raise FailedTogether."""
+    """What a process's threads ask of the database together. Raises FailedTogether; None and False mean "ask alone"."""
 
     def __init__(self, *, pool: Pool) -> None:
         self._pool = pool

@@ -14,6 +14,7 @@ _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 TYPES: Final = {
     "base_url": "text",
+    "code": "text",
     "dedups": "text[]",
     "device": "bigint",
     "devices": "bigint[]",
@@ -33,6 +34,7 @@ TYPES: Final = {
     "minutes": "int[]",
     "most": "int",
     "outcome": "text",
+    "pool": "bigint",
     "reason": "text",
     "reference": "text",
     "references": "text[]",
@@ -41,6 +43,8 @@ TYPES: Final = {
     "seconds": "float8",
     "state": "text",
     "strike": "int",
+    "streams": "bigint[]",
+    "targets": "bigint[]",
     "text": "text",
     "texts": "text[]",
     "wait_seconds": "float8",

@@ -13,19 +13,23 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import psycopg2
 import structlog
 from django.conf import settings
 
 from devices.clients import ClientRegistry, RefreshFailed, shared_registry
 from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
+from devices.models import BANNED
 from messaging import failpoints
+from messaging.dispatch import bans
 from messaging.dispatch import statements as sql
 from messaging.dispatch.breaker import Address, Breaker, met_somebody, shared_breaker
 from messaging.dispatch.combining import FailedTogether
 from messaging.dispatch.convoy import Convoy, shared_convoy
 from messaging.dispatch.decide import Decision, decide
-from messaging.dispatch.pool import Pool, Row, shared_pool
+from messaging.dispatch.fate import own_lease, unclaim
+from messaging.dispatch.pool import Pool, Row, is_away, shared_pool
 from messaging.dispatch.publish import Released, publish
 from messaging.dispatch.release import hand_over
 from messaging.pacing import Rhythm, Window, gap_seconds, warm_up_cap
@@ -248,6 +252,7 @@ class Sender:
             id_semantics=gateways.driver_for(job.gateway).id_semantics,
         )
         self._record(job, decision, gap)
+        self._note_of_gateway(job, outcome)
         return Result.DONE
 
     # -- the steps -----------------------------------------------------------------------------------------------------
@@ -267,38 +272,36 @@ class Sender:
         """The attempt's number and whether an earlier one may have arrived; None if there was nothing to claim."""
         params = {
             **job.key,
-            "lease_seconds": settings.FLOTILLA_LEASE_SECONDS,
+            "lease_seconds": own_lease(settings.FLOTILLA_LEASE_SECONDS),
             "gap_seconds": gap,
             "reference": job.reference,
             "text": text,
             "warm_up_cap": job.warm_up_cap,
         }
-        statement = sql.CLAIM_PACED if job.paced else sql.CLAIM_FREE
-        if not job.capped_lanes and (row := self.convoy.claim(params, paced=job.paced)) is not None:
-            return row[0], row[1]
-        if job.capped_lanes:
-            # Two lanes must not both see the cap's last place: count only after the device's lock is held.
-            with self.pool.transaction() as session:
-                session.execute(sql.LOCK_DEVICE, params)
-                rows = session.execute(statement, params)
-        else:
-            rows = self.pool.execute(statement, params)
+        try:
+            rows = self._claim_rows(job, params)
+        except (psycopg2.Error, FailedTogether) as problem:
+            if isinstance(problem, psycopg2.Error) and not is_away(problem):
+                raise
+            # It may stand all the same, and nobody may call a gateway on a claim that they have not seen.
+            unclaim(pool=self.pool, key=job.key, lease_seconds=params["lease_seconds"])
+            return None
         return (rows[0][0], rows[0][1]) if rows else None
 
-    def _call(self, client: Any, job: Job, outgoing: Outgoing) -> Outcome:
-        with self.breaker.calling(job.address):
-            outcome = self._send_through(client, outgoing)
-        met, probing = met_somebody(outcome), job.gateway_state == "probing"
-        if self.breaker.trips(job.address, probing=probing, met=met):
-            self._rest(job, strike=1, reason=getattr(outcome, "text", ""))
-        elif met and job.gateway_state is not None:
-            self.pool.execute(sql.END_REST, {"gateway": job.gateway, "base_url": job.base_url})
-            log.info("gateway.rest_ended", gateway=job.gateway, base_url=job.base_url)
-        return outcome
+    def _claim_rows(self, job: Job, params: Mapping[str, Any]) -> list[Row]:
+        statement = sql.CLAIM_PACED if job.paced else sql.CLAIM_FREE
+        if not job.capped_lanes:
+            row = self.convoy.claim(params, paced=job.paced)
+            return self.pool.execute(statement, params) if row is None else [row]
+        # Two lanes must not both see the cap's last place: count only after the device's lock is held.
+        with self.pool.transaction() as session:
+            session.execute(sql.LOCK_DEVICE, params)
+            return session.execute(statement, params)
 
-    def _send_through(self, client: Any, outgoing: Outgoing) -> Outcome:
+    def _call(self, client: Any, job: Job, outgoing: Outgoing) -> Outcome:
         try:
-            return client.send(outgoing)
+            with self.breaker.calling(job.address):
+                return client.send(outgoing)
         except Exception as problem:
             log.exception("send.driver_raised", message_id=outgoing.message_id)
             return Unknown("driver_error", f"The gateway driver failed: {type(problem).__name__}.")
@@ -335,13 +338,26 @@ class Sender:
             )
         if decision.device_needs_attention:
             self.clients.discard(device_id=job.device_id)
-            self.pool.execute(sql.NEEDS_ATTENTION, {"device": job.device_id, "reason": decision.error_text})
+            code = BANNED if decision.banned else decision.error_code[:60]
+            self.pool.execute(
+                sql.NEEDS_ATTENTION, {"device": job.device_id, "reason": decision.error_text, "code": code}
+            )
             log.warning("device.needs_attention", device_id=job.device_id, reason=decision.error_code)
+        if decision.banned:
+            bans.pause_batch_of(message_id=job.message_id, pool=self.pool)
         if decision.state is not State.SENT:
             log.info(
                 "send.not_accepted", message_id=job.message_id, device_id=job.device_id, outcome=decision.outcome,
                 code=decision.error_code, state=decision.state.value,
             )  # fmt: skip
+
+    def _note_of_gateway(self, job: Job, outcome: Outcome) -> None:
+        met, probing = met_somebody(outcome), job.gateway_state == "probing"
+        if self.breaker.trips(job.address, probing=probing, met=met):
+            self._rest(job, strike=1, reason=getattr(outcome, "text", ""))
+        elif met and job.gateway_state is not None:
+            self.pool.execute(sql.END_REST, {"gateway": job.gateway, "base_url": job.base_url})
+            log.info("gateway.rest_ended", gateway=job.gateway, base_url=job.base_url)
 
     def _rest(self, job: Job, *, strike: int, reason: str) -> None:
         params = {"gateway": job.gateway, "base_url": job.base_url, "strike": strike, "reason": reason[:300]}
@@ -391,7 +407,9 @@ class Sender:
     def _refresh_failed(self, job: Job, problem: RefreshFailed) -> Result:
         """The device could not be reached: it backs off, the message goes back and has lost nothing."""
         if problem.session_lost:
-            self.pool.execute(sql.NEEDS_ATTENTION, {"device": job.device_id, "reason": problem.text})
+            self.pool.execute(
+                sql.NEEDS_ATTENTION, {"device": job.device_id, "reason": problem.text, "code": problem.code[:60]}
+            )
         else:
             minutes = settings.FLOTILLA_RECONNECT_MINUTES
             self.pool.execute(

@@ -287,27 +287,34 @@ RETURNING d.id
 """,
 )
 
-# A message that ends without a call to the gateway: nothing in the content or the lead will ever let it go out.
+# Whether an earlier attempt of this round may have arrived. Index attempt_message_release.
+IN_DOUBT = """(m.attempts > 0 AND EXISTS (
+    SELECT FROM messaging_attempt a WHERE a.message_id = m.id AND a.round = m.round AND a.outcome = 'unknown'))"""
+
+# A message that ends without a call to the gateway: nothing in the content or the lead will ever let it go out. With an
+# earlier attempt in doubt it ends as unknown: "cancelled" would promise that the phone never got it.
 END_UNSENT = Statement(
     "end_unsent",
-    """
+    f"""
 WITH ended AS (
     UPDATE messaging_message m
-    SET state = %(state)s, error_code = %(error_code)s, error_text = %(error_text)s
+    SET state = CASE WHEN {IN_DOUBT} THEN 'unknown' ELSE %(state)s END,
+        error_code = %(error_code)s, error_text = %(error_text)s
     WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'
-    RETURNING m.stream_id, m.device_id
+    RETURNING m.stream_id, m.device_id, m.state
 ), counted AS (
     UPDATE messaging_stream s
     SET waiting = s.waiting - 1, is_open = s.waiting - 1 > 0,
-        failed = s.failed + (%(state)s = 'failed')::int,
-        cancelled = s.cancelled + (%(state)s = 'cancelled')::int,
-        expired = s.expired + (%(state)s = 'expired')::int
+        failed = s.failed + (ended.state = 'failed')::int,
+        cancelled = s.cancelled + (ended.state = 'cancelled')::int,
+        expired = s.expired + (ended.state = 'expired')::int,
+        unknown = s.unknown + (ended.state = 'unknown')::int
     FROM ended WHERE s.id = ended.stream_id
 )
 UPDATE devices_device d SET wake_at = least(d.wake_at, greatest(flotilla_now(), d.next_send_at, d.held_until))
 FROM ended WHERE d.id = ended.device_id
 RETURNING d.id
-""",
+""",  # noqa: S608 - a condition of ours
 )
 
 # Why a claim found nothing to claim.
@@ -368,7 +375,7 @@ END_REST = Statement(
 NEEDS_ATTENTION = Statement(
     "needs_attention",
     """
-UPDATE devices_device SET state = 'needs_attention', state_reason = %(reason)s
+UPDATE devices_device SET state = 'needs_attention', state_reason = %(reason)s, attention_code = %(code)s
 WHERE id = %(device)s AND state = 'active'
 """,
 )
@@ -380,6 +387,7 @@ UPDATE devices_device
 SET reconnect_failures = reconnect_failures + 1,
     state = CASE WHEN reconnect_failures + 1 >= %(most)s THEN 'needs_attention' ELSE state END,
     state_reason = CASE WHEN reconnect_failures + 1 >= %(most)s THEN %(reason)s ELSE state_reason END,
+    attention_code = CASE WHEN reconnect_failures + 1 >= %(most)s THEN 'unreachable' ELSE attention_code END,
     held_until = flotilla_now() + make_interval(mins => (%(minutes)s::int[])[reconnect_failures + 1]),
     hold_reason = %(reason)s
 WHERE id = %(device)s AND state = 'active'

@@ -6,6 +6,7 @@ import pytest
 from django.utils import timezone
 
 from devices.gateways import registry
+from messaging import squaring
 from messaging.dispatch import recover
 from messaging.dispatch import statements as sql
 from messaging.dispatch.pool import shared_pool
@@ -13,6 +14,7 @@ from messaging.dispatch.release import release_next
 from messaging.models import Attempt, Batch, Message, Stream
 from messaging.services import counts_of, wrap_up
 from messaging.states import State
+from tests.api_support import at_once
 from tests.factories import make_batch, make_device, make_user, messages_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -121,6 +123,46 @@ def test_what_is_queued_for_too_long_is_taken_back():
     (message,) = messages_of(batch)
     assert (message.state, message.attempts) == (State.PENDING, 0)
     assert release_next(device_id=device.pk).message_id == message.pk
+
+
+def test_what_is_queued_for_too_long_fails_where_that_is_the_policy(settings):
+    settings.FLOTILLA_STUCK_QUEUED_POLICY = "failed"
+    owner = make_user()
+    device = make_device(owner=owner, lanes=2)
+    batch = make_batch(owner=owner, devices=[device], leads=4)
+    for _ in range(3):
+        release_next(device_id=device.pk)
+    one, doubtful, *_ = messages_of(batch)
+    Message.objects.filter(pk=doubtful.pk).update(attempts=1)
+    Attempt.objects.create(
+        message=doubtful, device=device, release_no=0, number=1, reference="r", started_at=timezone.now(),
+        outcome="unknown",
+    )  # fmt: skip
+    assert recover.unstick_queued() == 0
+    Message.objects.update(queued_at=timezone.now() - timedelta(minutes=6))
+    assert sum(at_once(3, lambda _: recover.unstick_queued())) == 2
+    assert [message.state for message in messages_of(batch)] == [
+        State.FAILED, State.UNKNOWN, State.PENDING, State.PENDING
+    ]  # fmt: skip
+    one.refresh_from_db()
+    assert (one.error_code, one.attempts, bool(one.error_text)) == ("stuck_queued", 0, True)
+    assert squaring.square(batch_ids=[batch.pk], correct=False) == []
+    assert {release_next(device_id=device.pk).message_id for _ in range(2)} == {
+        message.pk for message in messages_of(batch)[2:]
+    }
+
+
+def test_workers_that_start_at_once_recover_once():
+    owner = make_user()
+    devices = [make_device(owner=owner) for _ in range(5)]
+    batch = make_batch(owner=owner, devices=devices, leads=5)
+    for device in devices:
+        claim(device, release_next(device_id=device.pk))
+    Message.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert any(at_once(8, lambda _: recover.at_start()))
+    assert {message.state for message in messages_of(batch)} == {State.PENDING}
+    assert recover.at_start()
+    assert squaring.square(batch_ids=[batch.pk], correct=False) == []
 
 
 def test_a_sleeping_device_with_work_is_woken():

@@ -135,7 +135,7 @@ def test_a_gap_is_reserved_by_the_claim_and_measured_from_the_end_of_the_send(se
         ({"fault": "error", "status": 503, "phase": "before"}, State.PENDING, None),
         ({"fault": "throttle", "retry_after_seconds": 40}, State.PENDING, "throttled"),
         ({"fault": "reset", "phase": "after"}, State.PENDING, "unknown"),  # the simulator provably drops repeats
-        ({"fault": "ban"}, State.PENDING, "session_lost"),
+        ({"fault": "ban"}, State.PENDING, "banned"),
     ],
 )
 def test_every_answer_has_its_consequence(sender, simulator, fault, state, outcome):

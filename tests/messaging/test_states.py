@@ -25,6 +25,11 @@ def test_only_what_has_not_left_can_be_cancelled_or_expire() -> None:
     assert State.SENDING not in UNSENT
 
 
+def test_what_is_in_doubt_ends_as_unknown_wherever_it_could_have_been_ended() -> None:
+    assert set(sources("end_in_doubt", State.UNKNOWN)) == UNSENT
+    assert sources("end_in_doubt") == sources("end_in_doubt", State.UNKNOWN)
+
+
 def test_a_message_in_flight_is_waiting() -> None:
     assert IN_FLIGHT < WAITING
 

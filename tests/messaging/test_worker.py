@@ -25,11 +25,12 @@ from devices.gateways import registry
 from messaging import halting
 from messaging.dispatch import recover
 from messaging.dispatch.publish import Released, all_bells, publish
-from messaging.dispatch.release import release_due
+from messaging.dispatch.release import release_due, release_next
 from messaging.models import Attempt, Batch, Message
 from messaging.services import counts_of, wrap_up
 from messaging.states import State
-from tests.factories import make_batch, make_device, make_pool, make_user
+from tests.api_support import published
+from tests.factories import make_batch, make_device, make_pool, make_user, messages_of
 from tests.simulator_process import Simulator, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -186,6 +187,42 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(broker, simulator, tm
     else:
         assert set(states) <= {State.SENT, State.UNKNOWN}
         assert states[State.UNKNOWN] <= 3 * 8  # one per thread and kill: nothing else may hide behind “unknown”
+
+
+def test_whoever_starts_after_a_kill_recovers_without_any_tick(broker, simulator, tmp_path):
+    owner = make_user()
+    hanging, forgotten = make_device(owner=owner), make_device(owner=owner)
+    simulator.add_faults({"fault": "hang", "phase": "before", "device": hanging.credentials["token"]})
+    batch = make_batch(owner=owner, devices=[hanging, forgotten], leads=2)
+    first, second = messages_of(batch)
+    with device_worker(simulator, tmp_path / "killed.log", FLOTILLA_LEASE_SECONDS="1") as worker:
+        publish([release_next(device_id=hanging.pk)])
+        wait_until(lambda: Message.objects.filter(pk=first.pk, state=State.SENDING).exists(), what="the claim")
+        worker.send_signal(signal.SIGKILL)
+        worker.wait(10)
+    simulator.control("DELETE", "faults")
+    release_next(device_id=forgotten.pk)  # released, and never published
+    Message.objects.filter(pk=second.pk).update(queued_at=timezone.now() - timedelta(minutes=1))
+    wait_until(
+        lambda: Message.objects.filter(pk=first.pk, lease_until__lt=timezone.now()).exists(), what="the lease to lapse"
+    )
+    with device_worker(simulator, tmp_path / "next.log"):
+        wait_until(
+            lambda: list(Message.objects.order_by("pk").values_list("state", flat=True)) == [State.PENDING, State.SENT],
+            what="the recovery on start",
+        )
+
+
+def test_beat_asks_for_a_recovery_before_its_first_tick(broker, tmp_path):
+    argv = [sys.executable, "-m", "celery", "-A", "config", "beat", "-s", str(tmp_path / "schedule"), "--pidfile="]
+    env = {**os.environ, "DATABASE_URL": database_url(), "REDIS_URL": django_settings.REDIS_URL}
+    process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    try:
+        wait_until(lambda: broker.llen("control") >= 3, what="beat's first ticks", seconds=30)
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert [name for name, _ in published()][:2] == ["messaging.recover", "messaging.wake_sleepers"]
 
 
 def test_an_emptied_broker_loses_nothing(broker, simulator, tmp_path):
