@@ -42,6 +42,8 @@ class Servers:
             ("valkey", "pause"): lambda: self._valkey("CLIENT", "PAUSE", str(int(1000 * seconds)), "ALL"),
             # SIGQUIT: immediate shutdown, so that the next start recovers as after a crash
             ("postgres", "restart"): lambda: self._signal("postgres", signal.SIGQUIT),
+            ("postgres", "kill"): lambda: self._signal("postgres", signal.SIGKILL),
+            ("postgres", "crash"): self._crash_postgres,
             ("postgres", "cut"): self._cut_postgres,
             ("postgres", "full"): self._fill_postgres,
         }
@@ -79,6 +81,21 @@ class Servers:
                 )
         except psycopg2.Error as problem:
             raise CouldNot(f"PostgreSQL: {type(problem).__name__}") from None
+
+    def _crash_postgres(self) -> None:
+        """Kill one backend: the server throws all others out, recovers and goes on with the same pid."""
+        try:
+            with contextlib.closing(self._connect()) as connection, connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+                    "AND backend_type = 'client backend' ORDER BY backend_start LIMIT 1"
+                )
+                found = cursor.fetchone()
+        except psycopg2.Error as problem:
+            raise CouldNot(f"PostgreSQL: {type(problem).__name__}") from None
+        who = processes.identify(found[0]) if found else None
+        if who is None or not processes.send(who, signal.SIGKILL):
+            raise CouldNot("PostgreSQL serves nobody just now")
 
     def _fill_postgres(self) -> None:
         """Take every connection that comes free, until the release. Whoever has one keeps it; nobody gets a new one."""
