@@ -160,14 +160,36 @@ def resume_batch(*, batch_id: int) -> bool:
 
 def end_batch(*, batch_id: int, state: BatchState, now: datetime, reason: str = "") -> bool:
     """End a batch early (cancelled or failed): every unsent message ends with it. Whether anything changed."""
-    ends = {BatchState.CANCELLED: State.CANCELLED, BatchState.FAILED: State.FAILED}
     with transaction.atomic():
         changed = Batch.objects.filter(pk=batch_id, state__in=[BatchState.RUNNING, BatchState.PAUSED]).update(
             state=state, reason=reason, finished_at=now, filled_at=now
         )
         if changed:
-            _end_unsent(batch_id, ends[state], "run_failed" if state == BatchState.FAILED else "cancelled", reason)
+            _end_unsent(batch_id, *_ENDS[state], reason)
         return bool(changed)
+
+
+_ENDS = {
+    BatchState.CANCELLED: (State.CANCELLED, "cancelled"),
+    BatchState.FAILED: (State.FAILED, "run_failed"),
+}
+"""How unsent messages end with a batch that was ended: their state and the code of the reason."""
+
+
+def end_stranded() -> int:
+    """End what came back to pending after its batch was ended; returns how many messages.
+
+    The race: a message is at its gateway while its batch is cancelled, and then fails for now or loses its worker.
+    """
+    # Index stream_open_by_batch: streams with something waiting, which an ended batch should not have.
+    stranded = Batch.objects.filter(
+        pk__in=Stream.objects.filter(is_open=True).values("batch"), state__in=sorted(_ENDS)
+    ).values_list("pk", "state", "reason")
+    ended = 0
+    for batch_id, state, reason in stranded[:100]:
+        with transaction.atomic():
+            ended += _end_unsent(batch_id, *_ENDS[BatchState(state)], reason)
+    return ended
 
 
 def _end_unsent(batch_id: int, state: State, code: str, text: str) -> int:

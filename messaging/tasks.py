@@ -33,8 +33,9 @@ def recover() -> None:
 
 @shared_task(name="messaging.wake_sleepers")
 def wake_sleepers() -> None:
-    """Beat, every half minute: the belt over the wake-ups."""
+    """Beat, every half minute: the belt over the wake-ups, and over batches that were ended."""
     recovery.wake_sleepers()
+    services.end_stranded()
 
 
 @shared_task(name="messaging.wrap_up")

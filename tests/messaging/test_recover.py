@@ -10,8 +10,8 @@ from messaging.dispatch import recover
 from messaging.dispatch import statements as sql
 from messaging.dispatch.pool import shared_pool
 from messaging.dispatch.release import release_next
-from messaging.models import Attempt, Batch, Message, Stream
-from messaging.services import counts_of, wrap_up
+from messaging.models import Attempt, Batch, BatchState, Message, Stream
+from messaging.services import counts_of, end_batch, end_stranded, wrap_up
 from messaging.states import State
 from tests.factories import make_batch, make_device, make_user, messages_of
 
@@ -155,3 +155,21 @@ def test_batches_finish_and_expire():
     assert counts_of([done.pk, late.pk])[late.pk].expired == 3
     assert {message.state for message in messages_of(late)} == {State.EXPIRED}
     assert set(Batch.objects.values_list("state", flat=True)) == {"finished"}
+
+
+@pytest.mark.parametrize(("ended", "becomes"), [("cancelled", State.CANCELLED), ("failed", State.FAILED)])
+def test_a_send_that_comes_back_after_its_batch_has_ended_ends_with_it(ended, becomes):
+    owner = make_user()
+    device = make_device(owner=owner)
+    batch = make_batch(owner=owner, devices=[device], leads=2)
+    released = release_next(device_id=device.pk)
+    claim(device, released)
+    end_batch(batch_id=batch.pk, state=BatchState(ended), now=timezone.now(), reason="Because.")
+    assert messages_of(batch)[0].state == State.SENDING  # at the gateway: it ends as it ends
+    record(device, released, "pending")
+    assert release_next(device_id=device.pk) is None
+    assert end_stranded() == 1
+    assert [message.state for message in messages_of(batch)] == [becomes, becomes]
+    stream = Stream.objects.get()
+    assert (stream.waiting, getattr(stream, ended), stream.is_open) == (0, 2, False)
+    assert end_stranded() == 0
