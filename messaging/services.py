@@ -16,6 +16,7 @@ from django.db.models.functions import Coalesce
 from devices.models import Device, DeviceState
 from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
+from messaging.dispatch.statements import IN_DOUBT
 from messaging.models import Batch, BatchState, Message, Priority, Stream
 from messaging.rendering import TemplateProblem, check_template
 from messaging.states import IN_FLIGHT, State
@@ -193,18 +194,26 @@ def end_stranded() -> int:
 
 
 def _end_unsent(batch_id: int, state: State, code: str, text: str) -> int:
-    """Move everything of a batch that nothing has left for yet to ``state``, counters included."""
+    """Move everything of a batch that nothing has left for yet to ``state``, counters included.
+
+    What an earlier attempt may have brought to the phone becomes unknown instead: nobody guesses.
+    """
     column = {State.CANCELLED: "cancelled", State.FAILED: "failed", State.EXPIRED: "expired"}[state]
     with connection.cursor() as cursor:
         cursor.execute(
             f"""WITH ended AS (
-                    UPDATE messaging_message SET state = %(state)s, error_code = %(code)s, error_text = %(text)s
+                    UPDATE messaging_message m
+                    SET state = CASE WHEN {IN_DOUBT} THEN 'unknown' ELSE %(state)s END,
+                        error_code = %(code)s, error_text = %(text)s
                     WHERE batch_id = %(batch)s AND state IN ('pending', 'queued')
-                    RETURNING stream_id, device_id
-                ), counts AS (SELECT stream_id, device_id, count(*) AS n FROM ended GROUP BY stream_id, device_id),
-                counted AS (
+                    RETURNING stream_id, device_id, state
+                ), counts AS (
+                    SELECT stream_id, device_id, count(*) AS n, count(*) FILTER (WHERE state = 'unknown') AS doubtful
+                    FROM ended GROUP BY stream_id, device_id
+                ), counted AS (
                     UPDATE messaging_stream s
-                    SET waiting = s.waiting - n, {column} = s.{column} + n, is_open = s.waiting - n > 0
+                    SET waiting = s.waiting - n, {column} = s.{column} + n - doubtful, unknown = s.unknown + doubtful,
+                        is_open = s.waiting - n > 0
                     FROM counts WHERE s.id = counts.stream_id
                 )
                 SELECT coalesce(sum(n), 0), array_agg(device_id) FROM counts""",  # noqa: S608 - a column of ours

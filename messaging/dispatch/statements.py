@@ -194,7 +194,7 @@ SELECT id, device_id, release_no, attempts, round, %(reference)s, %(text)s, flot
 RETURNING number, number > 1 AND EXISTS (
     SELECT FROM messaging_attempt earlier
     WHERE earlier.message_id = messaging_attempt.message_id AND earlier.round = messaging_attempt.round
-      AND earlier.outcome = 'unknown')
+      AND earlier.outcome IN ('unknown', 'accepted'))
 """
 _RESERVE = """, reserved AS (
     UPDATE devices_device d
@@ -279,21 +279,30 @@ RETURNING d.id
 """,
 )
 
-# A message that ends without a call to the gateway: nothing in the content or the lead will ever let it go out.
+# Whether an earlier attempt of the round may have reached the phone, or did and was told too late to stop the next.
+# Index attempt_message_release.
+IN_DOUBT = """(m.attempts > 0 AND EXISTS (
+    SELECT FROM messaging_attempt a
+    WHERE a.message_id = m.id AND a.round = m.round AND a.outcome IN ('unknown', 'accepted')))"""
+
+# A message that ends without a call to the gateway: nothing in the content or the lead will ever let it go out. Where
+# an earlier attempt is in doubt it ends as unknown: what may have reached the phone is not called cancelled or failed.
 END_UNSENT = Statement(
     "end_unsent",
-    """
+    f"""
 WITH ended AS (
     UPDATE messaging_message m
-    SET state = %(state)s, error_code = %(error_code)s, error_text = %(error_text)s
+    SET state = CASE WHEN {IN_DOUBT} THEN 'unknown' ELSE %(state)s END,
+        error_code = %(error_code)s, error_text = %(error_text)s
     WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'
-    RETURNING m.stream_id, m.device_id
+    RETURNING m.stream_id, m.device_id, m.state
 ), counted AS (
     UPDATE messaging_stream s
     SET waiting = s.waiting - 1, is_open = s.waiting - 1 > 0,
-        failed = s.failed + (%(state)s = 'failed')::int,
-        cancelled = s.cancelled + (%(state)s = 'cancelled')::int,
-        expired = s.expired + (%(state)s = 'expired')::int
+        failed = s.failed + (ended.state = 'failed')::int,
+        cancelled = s.cancelled + (ended.state = 'cancelled')::int,
+        expired = s.expired + (ended.state = 'expired')::int,
+        unknown = s.unknown + (ended.state = 'unknown')::int
     FROM ended WHERE s.id = ended.stream_id
 )
 UPDATE devices_device d SET wake_at = least(d.wake_at, greatest(flotilla_now(), d.next_send_at, d.held_until))

@@ -173,3 +173,33 @@ def test_a_send_that_comes_back_after_its_batch_has_ended_ends_with_it(ended, be
     stream = Stream.objects.get()
     assert (stream.waiting, getattr(stream, ended), stream.is_open) == (0, 2, False)
     assert end_stranded() == 0
+
+
+def in_doubt(*, device) -> int:
+    """A message that waits for another try after an attempt that may have reached the phone; its id."""
+    released = release_next(device_id=device.pk)
+    claim(device, released)
+    lapse(released.message_id)
+    recover.expire_leases()
+    return released.message_id
+
+
+@pytest.mark.parametrize("released_again", [False, True])
+@pytest.mark.parametrize("ended", ["cancelled", "failed", "expired"])
+def test_what_may_have_reached_the_phone_does_not_end_as_unsent(ended, released_again):
+    owner = make_user()
+    device = make_device(owner=owner)
+    batch = make_batch(owner=owner, devices=[device], leads=2)
+    doubtful = in_doubt(device=device)
+    if released_again:
+        release_next(device_id=device.pk)
+    if ended == "expired":
+        Batch.objects.update(expires_at=timezone.now())
+        wrap_up(now=timezone.now())
+    else:
+        end_batch(batch_id=batch.pk, state=BatchState(ended), now=timezone.now())
+    states = {message.pk: message.state for message in messages_of(batch)}
+    assert states.pop(doubtful) == State.UNKNOWN
+    assert set(states.values()) == {ended}
+    stream = Stream.objects.get()
+    assert (stream.waiting, stream.unknown, getattr(stream, ended), stream.is_open) == (0, 1, 1, False)
