@@ -8,7 +8,8 @@
        ├────── snoozed ─────┘                 └── outcome not known ──> unknown ──> sent | pending | failed
        └────── retried, throttled ────────────┘        pending, queued ──> cancelled | expired | unknown
 
-* **pending** waits for ``due_at`` in its stream. The release moves it on, as soon as its device is able and due.
+* **pending** waits for ``due_at`` in its stream. The release moves it on, as soon as its device is able and due; or the
+  late record of a worker that was given up, if it says that the gateway had accepted.
 * **queued** was released to its device's queue; nothing has been sent. A worker's claim moves it on; unclaimed for
   15 seconds it is published again, for five minutes the recovery takes it back.
 * **sending** is held by a worker until ``lease_until``; the gateway may have been called. The worker's record moves it
@@ -75,6 +76,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("give_up", S.QUEUED, S.FAILED),
     Transition("accepted", S.SENDING, S.SENT),
     Transition("accepted", S.UNKNOWN, S.SENT),
+    Transition("accepted", S.PENDING, S.SENT),
     Transition("retry", S.SENDING, S.PENDING),
     Transition("retry", S.UNKNOWN, S.PENDING),
     Transition("fail", S.SENDING, S.FAILED),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.db import IntegrityError, connection, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
@@ -25,6 +25,7 @@ from config.chaos.gateway import FORGETFUL
 from config.chaos.plan import LEASE_SECONDS, Plan
 from config.chaos.refusals import opt_out_under_claims
 from devices import services as devices_services
+from devices.access import Role
 from devices.models import Device, DeviceState, Pool
 from leads.models import Lead
 from messaging import halting
@@ -57,12 +58,26 @@ def make_device(*, pool: Pool, number: int) -> Device:
     kind = number % 10
     gap = round(0.15 + 0.05 * (number % 7), 2) if kind in {2, 3, 4} else 0.0
     lanes = LANES if kind in {0, 1} else 1
-    return _device(pool, f"Chaos {number:04d}", f"chaos-{number}", number // 10 % 2 == 1, lanes, (gap, 2 * gap))
+    return _device(
+        pool=pool,
+        name=f"Chaos {number:04d}",
+        token=f"chaos-{number}",
+        forgets=number // 10 % 2 == 1,
+        lanes=lanes,
+        gap=(gap, 2 * gap),
+    )
 
 
 def make_slow_device(*, pool: Pool, number: int) -> Device:
     """Slow device ``number``: one lane, and a gap that outlasts a lease."""
-    return _device(pool, f"Slow {number:04d}", slow_token(number), number % 2 == 1, 1, SLOW_GAP_SECONDS)
+    return _device(
+        pool=pool,
+        name=f"Slow {number:04d}",
+        token=slow_token(number),
+        forgets=number % 2 == 1,
+        lanes=1,
+        gap=SLOW_GAP_SECONDS,
+    )
 
 
 def slow_token(number: int) -> str:
@@ -70,7 +85,7 @@ def slow_token(number: int) -> str:
     return f"slow-{number}"
 
 
-def _device(pool: Pool, name: str, token: str, forgets: bool, lanes: int, gap: tuple[float, float]) -> Device:
+def _device(*, pool: Pool, name: str, token: str, forgets: bool, lanes: int, gap: tuple[float, float]) -> Device:
     return Device(
         owner=pool.owner,
         pool=pool,
@@ -123,6 +138,7 @@ def make_fleet(plan: Plan) -> Fleet:
     with connection.cursor() as cursor:
         cursor.execute(_EMPTY)
     owner = User.objects.get_or_create(username="chaos")[0]
+    owner.groups.set([Group.objects.get_or_create(name=Role.STAFF)[0]])
     fleet = Fleet(
         pool=Pool.objects.create(owner=owner, name="Chaos fleet"),
         slow_pool=Pool.objects.create(owner=owner, name="Chaos slow fleet"),

@@ -1,4 +1,4 @@
-"""The driver of the forgetful gateway: like the simulator's, but nothing proves that a repeat is dropped, since none is.
+"""The driver of the forgetful gateway: like the simulator's, but it drops no repeat.
 
 Only the programs of a chaos run know it (:func:`known_here`); half of the fleet sends through it.
 """

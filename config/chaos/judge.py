@@ -176,7 +176,10 @@ def resent(case: Case) -> Iterator[Finding]:
         for earlier, later in pairwise(attempts):
             if later.round != earlier.round:
                 continue
-            answered = earlier.outcome in {"accepted", "rejected"} and (earlier.finished or 0) < later.started
+            # Who tells only after its lease may have been overtaken already.
+            told = earlier.finished or earlier.started
+            in_time = told < min(later.started, earlier.started + case.evidence.lease_seconds)
+            answered = earlier.outcome in {"accepted", "rejected"} and in_time
             doubtful = earlier.outcome in {"unknown", ""} and earlier.device_id in forgetful
             if answered or doubtful:
                 text = f"message {message}: attempt {later.number} followed one with the outcome “{earlier.outcome}”"

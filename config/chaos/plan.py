@@ -225,7 +225,7 @@ def _launches(rng: Random, seconds: float) -> Iterator[Launch]:
 
 
 def _arms(rng: Random) -> dict[str, str]:
-    """Chances are per passage; a worker passes the first three with each message, the control worker others per tick."""
+    """Chances are per passage: some are passed with each message, the control worker's with each tick."""
     deadly = ("freeze", "kill")
     devices = {"after_claim": 0.0015, "after_accept": 0.0015, "after_commit": 0.05, "mid_publish": 0.05}
     control = {"after_commit": 0.02, "mid_publish": 0.002, "mid_fan_out": 0.4}

@@ -205,7 +205,8 @@ _RESERVE = """, reserved AS (
 CLAIM_PACED = Statement("claim_paced", _CLAIM.format(lock="FOR NO KEY UPDATE", reserve=_RESERVE))
 CLAIM_FREE = Statement("claim_free", _CLAIM.format(lock="", reserve=""))
 
-# Fenced by release_no. Accepts ``unknown`` too: a worker that was frozen past its lease still knows the truth. The
+# Fenced by release_no. Accepts ``unknown`` too: a worker that was frozen past its lease still knows the truth. So it
+# does where the recovery has made the message pending, to be sent again, as long as it was not released again. The
 # device is written only where there is something to say, so that lanes without pacing do not queue up on its row.
 RECORD = Statement(
     "record",
@@ -225,7 +226,8 @@ WITH device AS (
     RETURNING id
 ), held AS MATERIALIZED (
     SELECT id, state, stream_id FROM messaging_message
-    WHERE id = %(message)s AND release_no = %(release_no)s AND state IN ('sending', 'unknown')
+    WHERE id = %(message)s AND release_no = %(release_no)s
+      AND (state IN ('sending', 'unknown') OR (state = 'pending' AND %(state)s = 'sent'))
       AND (SELECT count(*) FROM device) >= 0  -- the device's lock comes first
     FOR UPDATE
 ), moved AS (
@@ -244,11 +246,11 @@ WITH device AS (
     WHERE message_id = %(message)s AND release_no = %(release_no)s
 ), counted AS (
     UPDATE messaging_stream s
-    SET waiting = s.waiting - (held.state = 'sending')::int + (%(state)s = 'pending')::int,
+    SET waiting = s.waiting - (held.state <> 'unknown')::int + (%(state)s = 'pending')::int,
         unknown = s.unknown - (held.state = 'unknown')::int + (%(state)s = 'unknown')::int,
         sent = s.sent + (%(state)s = 'sent')::int,
         failed = s.failed + (%(state)s = 'failed')::int,
-        is_open = s.waiting - (held.state = 'sending')::int + (%(state)s = 'pending')::int > 0
+        is_open = s.waiting - (held.state <> 'unknown')::int + (%(state)s = 'pending')::int > 0
     FROM held WHERE s.id = held.stream_id
 )
 SELECT state FROM held

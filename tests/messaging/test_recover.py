@@ -84,6 +84,23 @@ def test_a_frozen_worker_may_still_tell_the_truth_about_an_unknown():
     assert (stream.sent, stream.unknown, stream.waiting) == (1, 0, 0)
 
 
+def test_a_frozen_worker_may_still_spare_a_message_from_being_sent_again():
+    owner = make_user()
+    device = make_device(owner=owner)
+    batch = make_batch(owner=owner, devices=[device])
+    released = release_next(device_id=device.pk)
+    claim(device, released)
+    lapse(released.message_id)
+    recover.expire_leases()
+    record(device, released, "failed")  # of one attempt: the next is due all the same
+    assert messages_of(batch)[0].state == State.PENDING
+    record(device, released, "sent")
+    assert messages_of(batch)[0].state == State.SENT
+    stream = Stream.objects.get()
+    assert (stream.sent, stream.waiting, stream.is_open) == (1, 0, False)
+    assert release_next(device_id=device.pk) is None
+
+
 def test_a_frozen_worker_writes_nothing_over_a_later_release():
     owner = make_user()
     device = make_device(owner=owner)
