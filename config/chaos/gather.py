@@ -199,7 +199,7 @@ def _attempts() -> list[AttemptRow]:
         "message_id", "release_no", "number", "round", "started_at", "finished_at", "outcome", "error_code",
         "device_id",
     )  # fmt: skip
-    return [AttemptRow(m, r, n, rnd, _at(s), _at(f) if f else None, *more) for m, r, n, rnd, s, f, *more in rows]
+    return [AttemptRow(m, r, n, rnd, _at(s), _at(f) if f else None, o, e, d) for m, r, n, rnd, s, f, o, e, d in rows]
 
 
 def _at(moment: datetime) -> float:

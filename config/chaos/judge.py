@@ -138,8 +138,8 @@ def lost(case: Case) -> Iterator[Finding]:
         missing = 0 if batch.expected is None else batch.expected - made[batch.id]
         if missing < 0 or (missing and batch.state != "cancelled"):  # which may have come before the last was made
             yield Finding("lost", f"batch {batch.id} ({batch.name}) has {made[batch.id]} of {batch.expected} messages")
-    for message in sorted(set(case.evidence.accepted) - set(case.batch_of)):
-        yield Finding("lost", f"message {message} was accepted by the API and does not exist", message)
+    for missed in sorted(set(case.evidence.accepted) - set(case.batch_of)):
+        yield Finding("lost", f"message {missed} was accepted by the API and does not exist", missed)
 
 
 def duplicated(case: Case) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from config.chaos.mutations import DoesNotFit, Mutation, apply
 from config.stack.children import Children
 from config.stack.errors import StackError
 from config.stack.local import erase
-from config.stack.places import CHECKOUT
+from config.stack.places import CHECKOUT, local_root
 from config.stack.processes import Ladder
 
 PATIENCE_SECONDS: Final = 25.0
@@ -123,6 +123,11 @@ def _try(name: str, missed: str, tree: Path, *, seconds: float, seed: int, check
         words = child.last_words()
     finally:
         children.close()
-        found = saved.read(saved.path_of(local / "chaos", seed=seed))
+        verdict = saved.path_of(local / "chaos", seed=seed)
+        found = saved.read(verdict)
+        if found:
+            kept = local_root() / "chaos" / "mutations" / f"{name}.json"
+            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shutil.copyfile(verdict, kept)
         erase(local)
     return Trial(name, missed, found["rules"] if found else None, time.monotonic() - began, words)

@@ -71,11 +71,10 @@ DECK: Final[tuple[tuple[str, str], ...]] = (
     ("fleet", "remove_devices"),
     ("fleet", "pause_batch"),
     ("fleet", "cancel_batch"),
-    ("rogue", "releaser"),
 )
 """Every way to do harm. The deck is shuffled and dealt, again and again: nothing comes twice before all came once.
 
-STOP ALL comes once in each run beside it, and opt-outs at their own pace.
+STOP ALL and the rogue releaser come once in each run beside it, and opt-outs at their own pace.
 """
 
 GATEWAY_RULES: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -91,8 +90,12 @@ GATEWAY_RULES: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 """Rules of the simulator, by the name they have in the deck."""
 
-WEATHER: Final[Mapping[str, Any]] = {"fault": "latency", "phase": "after", "min_seconds": 0.002, "max_seconds": 0.05}
-"""Always in force, so that sends take a while and can be hit in the middle."""
+_AFTER: Final[Mapping[str, Any]] = {"fault": "latency", "phase": "after"}
+WEATHER: Final[Sequence[Mapping[str, Any]]] = (
+    {**_AFTER, "min_seconds": 0.3, "max_seconds": 0.8, "probability": 0.05},
+    {**_AFTER, "min_seconds": 0.002, "max_seconds": 0.05},
+)
+"""Always in force, so that sends take a while and can be hit in the middle, some more than others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,8 @@ def make_plan(*, seed: int, seconds: float) -> Plan:
     """The plan of a seed: the same for the same arguments, on every machine."""
     rng = Random(seed)  # noqa: S311 - chance that can be replayed is the point
     dice = (Random(rng.random()) for _ in itertools.count())  # noqa: S311 - one each, so that no part disturbs another
-    faults = [*_faults(next(dice), seconds), *_stop_all(next(dice), seconds), *_opt_outs(next(dice), seconds)]
+    parts = (_faults, _stop_all, _opt_outs, _rogue)
+    faults = [fault for part in parts for fault in part(next(dice), seconds)]
     skewed = next(dice)
     return Plan(
         seed=seed,
@@ -188,7 +192,7 @@ def _played(kind: str, target: str, *, at: float, rng: Random) -> Iterator[Fault
             lasts = (1.0, 3.0)
         case "postgres", "full":
             lasts = (2.0, 4.0)
-        case (("gateway" | "fleet" | "rogue"), _):
+        case (("gateway" | "fleet"), _):
             lasts = (2.0, 5.0)
         case _:
             lasts = (0.0, 0.0)
@@ -202,6 +206,11 @@ def _stop_all(rng: Random, seconds: float) -> Iterator[Fault]:
     if at + lasts < seconds:
         yield Fault(max(0.0, round(at - HALT_AFTER_FREEZE_SECONDS, 3)), "freeze", "devices-a", FREEZE_SECONDS[1])
         yield Fault(at, "fleet", "halt", lasts)
+
+
+def _rogue(rng: Random, seconds: float) -> Iterator[Fault]:
+    """Once for certain, before STOP ALL: a belt is not tried by accident."""
+    yield Fault(round(rng.uniform(0.1, 0.15) * seconds, 3), "rogue", "releaser", round(0.2 * seconds, 3))
 
 
 def _opt_outs(rng: Random, seconds: float) -> Iterator[Fault]:

@@ -321,6 +321,6 @@ class Performance:
         self._ends.append((time.monotonic() + seconds, end))
 
     def _set_rules(self) -> None:
-        always = [{**WEATHER, "seed": self.plan.seed}]
+        always = [{**rule, "seed": self.plan.seed} for rule in WEATHER]
         always += [{**SLOW_WEATHER, "device": slow_token(n), "seed": self.plan.seed + n} for n in range(SLOW_DEVICES)]
         self.witness.set_faults([*map(dict, self._rules.values()), *always])
