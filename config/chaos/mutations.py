@@ -130,7 +130,8 @@ MUTATIONS: Final[Sequence[Mutation]] = (
         [
             Patch(
                 STATEMENTS,
-                "    WHERE id = %(message)s AND release_no = %(release_no)s\n      AND (state IN ('sending', 'unknown')",
+                "    WHERE id = %(message)s AND release_no = %(release_no)s\n"
+                "      AND (state IN ('sending', 'unknown')",
                 "    WHERE id = %(message)s\n      AND (state IN ('sending', 'unknown')",
             )
         ],

@@ -289,12 +289,10 @@ IN_DOUBT = """(m.attempts > 0 AND EXISTS (
 
 # A message that ends without a call to the gateway: nothing in the content or the lead will ever let it go out. Where
 # an earlier attempt is in doubt it ends as unknown: what may have reached the phone is not called cancelled or failed.
-END_UNSENT = Statement(
-    "end_unsent",
-    f"""
+_END_UNSENT = """
 WITH ended AS (
     UPDATE messaging_message m
-    SET state = CASE WHEN {IN_DOUBT} THEN 'unknown' ELSE %(state)s END,
+    SET state = CASE WHEN {in_doubt} THEN 'unknown' ELSE %(state)s END,
         error_code = %(error_code)s, error_text = %(error_text)s
     WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'
     RETURNING m.stream_id, m.device_id, m.state
@@ -310,8 +308,8 @@ WITH ended AS (
 UPDATE devices_device d SET wake_at = least(d.wake_at, greatest(flotilla_now(), d.next_send_at, d.held_until))
 FROM ended WHERE d.id = ended.device_id
 RETURNING d.id
-""",
-)
+"""
+END_UNSENT = Statement("end_unsent", _END_UNSENT.format(in_doubt=IN_DOUBT))
 
 # Why a claim found nothing to claim.
 WHY_NOT = Statement(
