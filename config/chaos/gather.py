@@ -57,16 +57,18 @@ def drain(*, check: Callable[[], None], seconds: float, patience: float) -> list
     """Wait until every message is settled, every batch is finished and every run has ended.
 
     Returns what stopped moving: a device with something waiting that made no step for ``patience`` seconds, a message
-    that held its lane for too long, or whatever there was when ``seconds`` had passed.
+    that held its lane for so long (counted from here, since harm done before excuses it), or whatever there was when
+    ``seconds`` had passed.
     """
-    ends = time.monotonic() + seconds
+    began = time.monotonic()
+    ends = began + seconds
     moved: dict[int, tuple[tuple[int, int], float]] = {}
     ended_at = None
     while True:
         check()
         now = time.monotonic()
         try:
-            late = ask(lambda: overdue(patience=patience))
+            late = ask(lambda: overdue(patience=patience)) if now - began > patience else []
             present = ask(_progress)
             settled = not present and ask(_all_ended)
         except Away:  # the last harm may still be felt

@@ -23,7 +23,7 @@ from config.stack.local import erase
 from config.stack.places import CHECKOUT, local_root
 from config.stack.processes import Ladder
 
-PATIENCE_SECONDS: Final = 25.0
+PATIENCE_SECONDS: Final = 35.0
 LONGEST_SECONDS: Final = 240.0
 """For one run, beside the time in which harm is done."""
 STOP_SECONDS: Final = 30.0

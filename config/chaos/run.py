@@ -70,7 +70,7 @@ class Theatre:
 def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS) -> Outcome:
     """Start, harm, calm, judge. Raises StackError when the stack does not come up.
 
-    ``patience``: for how many seconds anything may stand still.
+    ``patience``: for how many seconds anything may stand still once there is calm.
     """
     simulator, web = any_free_port(), any_free_port()
     ports = Ports(web=web, flower=web, simulator=simulator)  # Flower takes no part
@@ -221,7 +221,7 @@ class Performance:
 
     def _overdue(self) -> list[Stuck]:
         try:
-            return ask(lambda: overdue(patience=self.patience))
+            return ask(lambda: overdue(patience=PATIENCE_SECONDS))
         except Away:
             return []
 
