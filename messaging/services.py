@@ -10,13 +10,13 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, transaction
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Sum
 from django.db.models.functions import Coalesce
 
 from devices.models import Device, DeviceState
 from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
-from messaging.dispatch.statements import IN_DOUBT
+from messaging.ending import ENDS, end_unsent
 from messaging.models import Batch, BatchState, Message, Priority, Stream
 from messaging.rendering import TemplateProblem, check_template
 from messaging.states import IN_FLIGHT, State
@@ -160,77 +160,17 @@ def resume_batch(*, batch_id: int) -> bool:
 
 
 def end_batch(*, batch_id: int, state: BatchState, now: datetime, reason: str = "") -> bool:
-    """End a batch early (cancelled or failed): every unsent message ends with it. Whether anything changed."""
-    ends = {BatchState.CANCELLED: State.CANCELLED, BatchState.FAILED: State.FAILED}
-    with transaction.atomic():
-        changed = Batch.objects.filter(pk=batch_id, state__in=[BatchState.RUNNING, BatchState.PAUSED]).update(
-            state=state, reason=reason, finished_at=now, filled_at=now
-        )
-        if changed:
-            _end_unsent(batch_id, ends[state], "run_failed" if state == BatchState.FAILED else "cancelled", reason)
-        return bool(changed)
+    """End a batch early (cancelled or failed): every unsent message ends with it. Whether anything changed.
 
-
-def _end_unsent(batch_id: int, state: State, code: str, text: str) -> int:
-    """Move everything of a batch that nothing has left for yet to ``state``, counters included.
-
-    What has an earlier attempt in doubt ends as unknown, with the same reason.
+    From then on no claim succeeds. Of a very large batch the tick ends what is left (:mod:`messaging.ending`).
     """
-    column = {State.CANCELLED: "cancelled", State.FAILED: "failed", State.EXPIRED: "expired"}[state]
-    with connection.cursor() as cursor:
-        # Devices first, in id order: a record holds its device while it waits for its stream.
-        cursor.execute(
-            """SELECT id FROM devices_device
-               WHERE id IN (SELECT device_id FROM messaging_stream WHERE batch_id = %s AND is_open)
-               ORDER BY id FOR NO KEY UPDATE""",
-            [batch_id],
-        )
-        devices = [row[0] for row in cursor.fetchall()]
-        cursor.execute(
-            f"""WITH ended AS (
-                    UPDATE messaging_message m
-                    SET state = CASE WHEN {IN_DOUBT} THEN 'unknown' ELSE %(state)s END,
-                        error_code = %(code)s, error_text = %(text)s
-                    WHERE batch_id = %(batch)s AND state IN ('pending', 'queued')
-                    RETURNING stream_id, state
-                ), counts AS (
-                    SELECT stream_id, count(*) AS n, count(*) FILTER (WHERE state = 'unknown') AS doubted
-                    FROM ended GROUP BY stream_id
-                ), counted AS (
-                    UPDATE messaging_stream s
-                    SET waiting = s.waiting - n, {column} = s.{column} + n - doubted, unknown = s.unknown + doubted,
-                        is_open = s.waiting - n > 0
-                    FROM counts WHERE s.id = counts.stream_id
-                )
-                SELECT coalesce(sum(n), 0) FROM counts""",  # noqa: S608 - columns and a condition of ours
-            {"state": state.value, "code": code, "text": text[:300], "batch": batch_id},
-        )
-        (number,) = cursor.fetchone()
-    if number:
-        wake(devices)
-    return int(number)
-
-
-def end_leftovers(*, now: datetime) -> int:
-    """End what came back to pending after its batch had ended; returns how many messages.
-
-    What is at a gateway while its batch is cancelled ends as it ends, and that may be “again later”.
-    """
-    # Index stream_open_by_batch.
-    ended = Batch.objects.filter(streams__is_open=True).filter(
-        Q(state__in=[BatchState.CANCELLED, BatchState.FAILED]) | Q(state=BatchState.FINISHED, expires_at__lte=now)
+    changed = Batch.objects.filter(pk=batch_id, state__in=[BatchState.RUNNING, BatchState.PAUSED]).update(
+        state=state, reason=reason, finished_at=now, filled_at=now
     )
-    fates = {
-        BatchState.CANCELLED: (State.CANCELLED, "cancelled"),
-        BatchState.FAILED: (State.FAILED, "run_failed"),
-        BatchState.FINISHED: (State.EXPIRED, "expired"),
-    }
-    number = 0
-    for batch in ended.distinct()[:100]:
-        state, code = fates[BatchState(batch.state)]
-        with transaction.atomic():
-            number += _end_unsent(batch.pk, state, code, batch.reason or "Its batch had ended.")
-    return number
+    if changed:
+        ends_as, code = ENDS[state]
+        end_unsent(batch_id=batch_id, state=ends_as, code=code, text=reason)
+    return bool(changed)
 
 
 def wrap_up(*, now: datetime) -> tuple[int, int]:
@@ -239,10 +179,11 @@ def wrap_up(*, now: datetime) -> tuple[int, int]:
     for batch_id in Batch.objects.filter(state__in=["running", "paused"], expires_at__lte=now).values_list(
         "pk", flat=True
     )[:100]:
-        with transaction.atomic():
-            # Claims look at expires_at, so a paused batch can run to its end here without sending anything.
-            Batch.objects.filter(pk=batch_id).update(filled_at=Coalesce("filled_at", now), state=BatchState.RUNNING)
-            expired += _end_unsent(batch_id, State.EXPIRED, "expired", "It was not sent before its batch expired.")
+        # Claims look at expires_at, so a paused batch can run to its end here without sending anything.
+        Batch.objects.filter(pk=batch_id).update(filled_at=Coalesce("filled_at", now), state=BatchState.RUNNING)
+        expired += end_unsent(
+            batch_id=batch_id, state=State.EXPIRED, code="expired", text="It was not sent before its batch expired."
+        )
     with connection.cursor() as cursor:
         cursor.execute(
             """UPDATE messaging_batch b SET state = 'finished', finished_at = %(now)s

@@ -6,15 +6,17 @@
        ^                    │                 │
        ├────── recovered ───┤                 ├── rejected, attempts used up ──> failed
        ├────── snoozed ─────┘                 └── outcome not known ──> unknown ──> sent | pending | failed
-       └────── retried, throttled ────────────┘        pending, queued ──> cancelled | expired
+       └────── retried, throttled ────────────┘        pending, queued ──> cancelled | expired | unknown
 
-* **pending** waits for ``due_at`` in its stream. The release moves it on, as soon as its device is able and due.
+* **pending** waits for ``due_at`` in its stream. The release moves it on, as soon as its device is able and due; or the
+  late record of a worker that was given up, if it says that the gateway had accepted.
 * **queued** was released to its device's queue; nothing has been sent. A worker's claim moves it on; unclaimed for
   15 seconds it is published again, for five minutes the recovery takes it back.
 * **sending** is held by a worker until ``lease_until``; the gateway may have been called. The worker's record moves it
   on; past the lease the recovery declares the outcome unknown.
-* **unknown** may have reached the phone and is not sent again by guesswork. A late record, a receipt, a look-up, an
-  operator or the gateway's policy settles it.
+* **unknown** may have reached the phone and is not sent again by guesswork. What is cancelled or expires while it waits
+  for another try ends here too, when its last one was in doubt. A late record, a receipt, a look-up, an operator or
+  the gateway's policy settles it.
 * **sent**, **delivered**, **read** only ever move forward, by receipts.
 * **failed** stays as it is until an operator starts a new round; **cancelled** and **expired** are final.
 
@@ -77,6 +79,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("give_up", S.QUEUED, S.FAILED),
     Transition("accepted", S.SENDING, S.SENT),
     Transition("accepted", S.UNKNOWN, S.SENT),
+    Transition("accepted", S.PENDING, S.SENT),
     Transition("retry", S.SENDING, S.PENDING),
     Transition("retry", S.UNKNOWN, S.PENDING),
     Transition("fail", S.SENDING, S.FAILED),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from messaging import failures, services, squaring
+from messaging import ending, failures, services, squaring
 from messaging.dispatch import failover
 from messaging.dispatch import recover as recovery
 from messaging.dispatch.release import release_due
@@ -34,15 +34,15 @@ def recover() -> None:
 
 @shared_task(name="messaging.wake_sleepers")
 def wake_sleepers() -> None:
-    """Beat, every half minute: the belt over the wake-ups, and what came back to a batch that had ended."""
+    """Beat, every half minute: the belt over the wake-ups."""
     recovery.wake_sleepers()
-    services.end_leftovers(now=timezone.now())
 
 
 @shared_task(name="messaging.wrap_up")
 def wrap_up() -> None:
-    """Beat, every two seconds: expire and finish batches."""
+    """Beat, every two seconds: expire and finish batches, and end what is left of those that have ended."""
     services.wrap_up(now=timezone.now())
+    ending.end_leftovers(now=timezone.now())
 
 
 @shared_task(name="messaging.fail_over")

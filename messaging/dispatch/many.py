@@ -49,7 +49,7 @@ FROM claimed c JOIN asked a ON a.id = c.id
 RETURNING message_id, number, number > 1 AND EXISTS (
     SELECT FROM messaging_attempt earlier
     WHERE earlier.message_id = messaging_attempt.message_id AND earlier.round = messaging_attempt.round
-      AND earlier.outcome = 'unknown')
+      AND earlier.outcome IN ('unknown', 'accepted'))
 """
 _CAPS = """AND (d.cap_per_hour IS NULL OR d.cap_per_hour > (
             SELECT count(*) FROM messaging_attempt t

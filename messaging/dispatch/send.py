@@ -233,6 +233,7 @@ class Sender:
             return self._end_unsent(job, State.FAILED, "content", str(problem))
         gap = gap_seconds(device=job.device_rhythm, batch=job.batch_rhythm, rng=self.rng)
 
+        failpoints.hit("before_claim")
         claimed = self._claim(job, text, gap)
         if claimed is None:
             return self._not_claimed(job)

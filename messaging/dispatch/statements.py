@@ -202,7 +202,7 @@ SELECT id, device_id, release_no, attempts, round, %(reference)s, %(text)s, flot
 RETURNING number, number > 1 AND EXISTS (
     SELECT FROM messaging_attempt earlier
     WHERE earlier.message_id = messaging_attempt.message_id AND earlier.round = messaging_attempt.round
-      AND earlier.outcome = 'unknown')
+      AND earlier.outcome IN ('unknown', 'accepted'))
 """
 _RESERVE = """, reserved AS (
     UPDATE devices_device d
@@ -213,7 +213,8 @@ _RESERVE = """, reserved AS (
 CLAIM_PACED = Statement("claim_paced", _CLAIM.format(lock="FOR NO KEY UPDATE", reserve=_RESERVE))
 CLAIM_FREE = Statement("claim_free", _CLAIM.format(lock="", reserve=""))
 
-# Fenced by release_no. Accepts ``unknown`` too: a worker that was frozen past its lease still knows the truth. The
+# Fenced by release_no. Accepts ``unknown`` too: a worker that was frozen past its lease still knows the truth. So it
+# does where the recovery has made the message pending, to be sent again, as long as it was not released again. The
 # device is written only where there is something to say, so that lanes without pacing do not queue up on its row.
 RECORD = Statement(
     "record",
@@ -233,7 +234,8 @@ WITH device AS (
     RETURNING id
 ), held AS MATERIALIZED (
     SELECT id, state, stream_id FROM messaging_message
-    WHERE id = %(message)s AND release_no = %(release_no)s AND state IN ('sending', 'unknown')
+    WHERE id = %(message)s AND release_no = %(release_no)s
+      AND (state IN ('sending', 'unknown') OR (state = 'pending' AND %(state)s = 'sent'))
       AND (SELECT count(*) FROM device) >= 0  -- the device's lock comes first
     FOR UPDATE
 ), moved AS (
@@ -252,11 +254,11 @@ WITH device AS (
     WHERE message_id = %(message)s AND release_no = %(release_no)s
 ), counted AS (
     UPDATE messaging_stream s
-    SET waiting = s.waiting - (held.state = 'sending')::int + (%(state)s = 'pending')::int,
+    SET waiting = s.waiting - (held.state <> 'unknown')::int + (%(state)s = 'pending')::int,
         unknown = s.unknown - (held.state = 'unknown')::int + (%(state)s = 'unknown')::int,
         sent = s.sent + (%(state)s = 'sent')::int,
         failed = s.failed + (%(state)s = 'failed')::int,
-        is_open = s.waiting - (held.state = 'sending')::int + (%(state)s = 'pending')::int > 0
+        is_open = s.waiting - (held.state <> 'unknown')::int + (%(state)s = 'pending')::int > 0
     FROM held WHERE s.id = held.stream_id
 )
 SELECT state FROM held
@@ -287,18 +289,18 @@ RETURNING d.id
 """,
 )
 
-# Whether an earlier attempt of this round may have arrived. Index attempt_message_release.
+# Whether an earlier attempt of the round may have reached the phone, or did and was told too late to stop the next.
+# Index attempt_message_release.
 IN_DOUBT = """(m.attempts > 0 AND EXISTS (
-    SELECT FROM messaging_attempt a WHERE a.message_id = m.id AND a.round = m.round AND a.outcome = 'unknown'))"""
+    SELECT FROM messaging_attempt a
+    WHERE a.message_id = m.id AND a.round = m.round AND a.outcome IN ('unknown', 'accepted')))"""
 
-# A message that ends without a call to the gateway: nothing in the content or the lead will ever let it go out. With an
-# earlier attempt in doubt it ends as unknown: "cancelled" would promise that the phone never got it.
-END_UNSENT = Statement(
-    "end_unsent",
-    f"""
+# A message that ends without a call to the gateway: nothing in the content or the lead will ever let it go out. Where
+# an earlier attempt is in doubt it ends as unknown: what may have reached the phone is not called cancelled or failed.
+_END_UNSENT = """
 WITH ended AS (
     UPDATE messaging_message m
-    SET state = CASE WHEN {IN_DOUBT} THEN 'unknown' ELSE %(state)s END,
+    SET state = CASE WHEN {in_doubt} THEN 'unknown' ELSE %(state)s END,
         error_code = %(error_code)s, error_text = %(error_text)s
     WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'
     RETURNING m.stream_id, m.device_id, m.state
@@ -314,8 +316,8 @@ WITH ended AS (
 UPDATE devices_device d SET wake_at = least(d.wake_at, greatest(flotilla_now(), d.next_send_at, d.held_until))
 FROM ended WHERE d.id = ended.device_id
 RETURNING d.id
-""",  # noqa: S608 - a condition of ours
-)
+"""
+END_UNSENT = Statement("end_unsent", _END_UNSENT.format(in_doubt=IN_DOUBT))
 
 # Why a claim found nothing to claim.
 WHY_NOT = Statement(

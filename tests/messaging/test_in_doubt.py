@@ -7,10 +7,11 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from messaging import services
+from messaging import ending, services
 from messaging.dispatch import recover
 from messaging.dispatch.release import release_next
 from messaging.dispatch.send import Result
+from messaging.ending import end_leftovers
 from messaging.models import Attempt, Batch, BatchState, Message, Stream
 from messaging.states import State
 from tests.factories import make_batch, make_device, make_user, messages_of
@@ -92,8 +93,23 @@ def test_what_comes_back_to_a_batch_that_has_ended_ends_too(batch, sender):
     Message.objects.filter(pk=message.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
     assert recover.expire_leases() == 1  # to be sent again, but its batch is over
     assert counters(batch)["waiting"] == 1
-    assert services.end_leftovers(now=timezone.now()) == 1
+    assert end_leftovers(now=timezone.now()) == 1
     message.refresh_from_db()
     assert (message.state, message.error_text) == (State.UNKNOWN, "Enough.")
     assert counters(batch) == {"total": 3, "unknown": 2, "cancelled": 1}
-    assert services.end_leftovers(now=timezone.now()) == 0
+    assert end_leftovers(now=timezone.now()) == 0
+
+
+def test_a_large_batch_ends_piece_by_piece_and_the_tick_ends_the_rest(monkeypatch):
+    monkeypatch.setattr(ending, "STREAMS_AT_ONCE", 2)
+    monkeypatch.setattr(ending, "MESSAGES_PER_STREAM", 3)
+    owner = make_user()
+    batch = make_batch(owner=owner, devices=[make_device(owner=owner) for _ in range(5)], leads=40)
+    assert (
+        ending.end_unsent(batch_id=batch.pk, state=State.CANCELLED, code="cancelled", text="Enough.", seconds=0) == 6
+    )  # no time for more than one piece
+    assert services.end_batch(batch_id=batch.pk, state=BatchState.CANCELLED, now=timezone.now(), reason="Enough.")
+    assert set(Message.objects.values_list("state", flat=True)) == {State.CANCELLED}
+    assert services.counts_of([batch.pk])[batch.pk].cancelled == 40
+    assert not Stream.objects.filter(is_open=True).exists()
+    assert end_leftovers(now=timezone.now()) == 0

@@ -11,8 +11,9 @@ from messaging.dispatch import recover
 from messaging.dispatch import statements as sql
 from messaging.dispatch.pool import shared_pool
 from messaging.dispatch.release import release_next
-from messaging.models import Attempt, Batch, Message, Stream
-from messaging.services import counts_of, wrap_up
+from messaging.ending import end_leftovers
+from messaging.models import Attempt, Batch, BatchState, Message, Stream
+from messaging.services import counts_of, end_batch, wrap_up
 from messaging.states import State
 from tests.api_support import at_once
 from tests.factories import make_batch, make_device, make_user, messages_of
@@ -84,6 +85,23 @@ def test_a_frozen_worker_may_still_tell_the_truth_about_an_unknown():
     assert messages_of(batch)[0].state == State.SENT
     stream = Stream.objects.get()
     assert (stream.sent, stream.unknown, stream.waiting) == (1, 0, 0)
+
+
+def test_a_frozen_worker_may_still_spare_a_message_from_being_sent_again():
+    owner = make_user()
+    device = make_device(owner=owner)
+    batch = make_batch(owner=owner, devices=[device])
+    released = release_next(device_id=device.pk)
+    claim(device, released)
+    lapse(released.message_id)
+    recover.expire_leases()
+    record(device, released, "failed")  # of one attempt: the next is due all the same
+    assert messages_of(batch)[0].state == State.PENDING
+    record(device, released, "sent")
+    assert messages_of(batch)[0].state == State.SENT
+    stream = Stream.objects.get()
+    assert (stream.sent, stream.waiting, stream.is_open) == (1, 0, False)
+    assert release_next(device_id=device.pk) is None
 
 
 def test_a_frozen_worker_writes_nothing_over_a_later_release():
@@ -197,3 +215,51 @@ def test_batches_finish_and_expire():
     assert counts_of([done.pk, late.pk])[late.pk].expired == 3
     assert {message.state for message in messages_of(late)} == {State.EXPIRED}
     assert set(Batch.objects.values_list("state", flat=True)) == {"finished"}
+
+
+@pytest.mark.parametrize(("ended", "becomes"), [("cancelled", State.CANCELLED), ("failed", State.FAILED)])
+def test_a_send_that_comes_back_after_its_batch_has_ended_ends_with_it(ended, becomes):
+    owner = make_user()
+    device = make_device(owner=owner)
+    batch = make_batch(owner=owner, devices=[device], leads=2)
+    released = release_next(device_id=device.pk)
+    claim(device, released)
+    end_batch(batch_id=batch.pk, state=BatchState(ended), now=timezone.now(), reason="Because.")
+    assert messages_of(batch)[0].state == State.SENDING  # at the gateway: it ends as it ends
+    record(device, released, "pending")
+    assert release_next(device_id=device.pk) is None
+    assert end_leftovers(now=timezone.now()) == 1
+    assert [message.state for message in messages_of(batch)] == [becomes, becomes]
+    stream = Stream.objects.get()
+    assert (stream.waiting, getattr(stream, ended), stream.is_open) == (0, 2, False)
+    assert end_leftovers(now=timezone.now()) == 0
+
+
+def in_doubt(*, device) -> int:
+    """A message that waits for another try after an attempt that may have reached the phone; its id."""
+    released = release_next(device_id=device.pk)
+    claim(device, released)
+    lapse(released.message_id)
+    recover.expire_leases()
+    return released.message_id
+
+
+@pytest.mark.parametrize("released_again", [False, True])
+@pytest.mark.parametrize("ended", ["cancelled", "failed", "expired"])
+def test_what_may_have_reached_the_phone_does_not_end_as_unsent(ended, released_again):
+    owner = make_user()
+    device = make_device(owner=owner)
+    batch = make_batch(owner=owner, devices=[device], leads=2)
+    doubtful = in_doubt(device=device)
+    if released_again:
+        release_next(device_id=device.pk)
+    if ended == "expired":
+        Batch.objects.update(expires_at=timezone.now())
+        wrap_up(now=timezone.now())
+    else:
+        end_batch(batch_id=batch.pk, state=BatchState(ended), now=timezone.now())
+    states = {message.pk: message.state for message in messages_of(batch)}
+    assert states.pop(doubtful) == State.UNKNOWN
+    assert set(states.values()) == {ended}
+    stream = Stream.objects.get()
+    assert (stream.waiting, stream.unknown, getattr(stream, ended), stream.is_open) == (0, 1, 1, False)
