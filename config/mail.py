@@ -1,7 +1,7 @@
 """How e-mail leaves: one URL in the environment, translated into Django's settings. Pure.
 
 ``smtp://user:password@host:25`` (plain), ``smtp+starttls://…:587``, ``smtps://…:465``; nothing set: to standard
-output of the process that sends. The password may stand in a file of its own, named by ``FLOTILLA_EMAIL_PASSWORD_FILE``.
+output of the process that sends. ``FLOTILLA_EMAIL_PASSWORD_FILE`` may name a file that holds the password.
 """
 
 from __future__ import annotations
