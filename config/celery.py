@@ -26,6 +26,8 @@ app.conf.beat_schedule = {
     "recover": {"task": "messaging.recover", "schedule": 5.0},
     "wake-sleepers": {"task": "messaging.wake_sleepers", "schedule": 30.0},
     "wrap-up": {"task": "messaging.wrap_up", "schedule": 2.0},
+    "match-receipts": {"task": "messaging.match_receipts", "schedule": 2.0},
+    "settle": {"task": "messaging.settle", "schedule": 5.0},
     "campaigns": {"task": "campaigns.tick", "schedule": 2.0},
     "expire-keys": {"task": "config.expire_keys", "schedule": 600.0},
     "imports": {"task": "leads.resume_imports", "schedule": 30.0},
