@@ -24,8 +24,12 @@ from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
 from messaging import services
 from messaging.admin_progress import BATCH_COLOURS, bar, parts
+from messaging.admin_replies import InboundMessageAdmin
+from messaging.admin_settling import SettlingActions
 from messaging.models import Attempt, Batch, BatchState, Message
 from messaging.states import State
+
+__all__ = ["BatchAdmin", "InboundMessageAdmin", "MessageAdmin"]
 
 STATE_COLOURS = {
     State.PENDING: "default",
@@ -47,10 +51,11 @@ OUTCOMES = {
     "throttled": ("Throttled", "warning"),
     "session_lost": ("Session lost", "danger"),
     "unknown": ("Unknown", "warning"),
+    "absent": ("Not sent: unknown to the gateway", "warning"),
 }
 TIMES = (
     *("created_in_full", "due_in_full", "queued_in_full"),
-    *("sent_in_full", "delivered_in_full", "read_in_full"),
+    *("sent_in_full", "delivered_in_full", "read_in_full", "presumed_in_full"),
 )
 LIVE = (BatchState.RUNNING, BatchState.PAUSED)
 
@@ -90,9 +95,10 @@ class AttemptInline(ReadOnlyInline):
 
 
 @admin.register(Message)
-class MessageAdmin(ReadOnlyAdmin):
+class MessageAdmin(SettlingActions, ReadOnlyAdmin):
     """Everything that was, is or will be sent."""
 
+    actions = ("settle_as_sent", "settle_by_resending", "settle_as_failed")
     list_display = ("recipient", "state_label", "device", "batch", "due", "sent", "trouble")
     list_filter = (
         ("state", ChoicesDropdownFilter),
@@ -119,6 +125,7 @@ class MessageAdmin(ReadOnlyAdmin):
     sent_in_full = moment_column("sent_at", "Sent", in_full=True)
     delivered_in_full = moment_column("delivered_at", "Delivered", in_full=True)
     read_in_full = moment_column("read_at", "Read", in_full=True)
+    presumed_in_full = moment_column("presumed_at", "Presumed sent", in_full=True)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         """With the names that the list and the page show, and without the devices' secrets."""

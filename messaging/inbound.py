@@ -70,7 +70,7 @@ def store_replies(*, gateway: str, replies: Iterable[Reply], now: datetime) -> l
 
 
 def react(heard: Heard, *, now: datetime) -> None:  # noqa: ARG001 - for what reacts by the clock
-    """Everything that follows from a new reply, once, in the transaction that stores it. Consequences go here, in order.
+    """Everything that follows from a new reply, once, in the transaction that stores it: consequences go here.
 
     Whatever is called may lock the lead's row and then messages (lock order: device → lead → message → stream).
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 from time import monotonic
+from typing import cast
 
 import structlog
 from django.conf import settings
@@ -14,7 +15,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from devices.clients import ClientRegistry, RefreshFailed, shared_registry
-from devices.gateways.base import Absent, CannotSay, Found, LookedUp
+from devices.gateways.base import Absent, CannotSay, Found, LookedUp, SearchableClient
 from messaging.models import Attempt, Message
 from messaging.pacing import retry_delay_seconds
 from messaging.services import wake
@@ -62,15 +63,14 @@ def _ask(asked: Asked, clients: ClientRegistry) -> LookedUp:
         return CannotSay("no_attempt", "There is no attempt to ask about.")
     reference, device_id, version = found
     try:
-        client = clients.get(device_id=device_id, config_version=version)
+        client = cast("SearchableClient", clients.get(device_id=device_id, config_version=version))
     except RefreshFailed as problem:
         return CannotSay(problem.code, problem.text)
     try:
-        answer: LookedUp = client.look_up(reference)  # type: ignore[attr-defined] - by the driver's id_semantics
+        return client.look_up(reference)
     except Exception as problem:
         log.exception("look_up.driver_raised", message_id=asked.message_id)
         return CannotSay("driver_error", f"The gateway driver failed: {type(problem).__name__}.")
-    return answer
 
 
 def _settle(asked: Asked, answer: LookedUp) -> int:

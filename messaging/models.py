@@ -141,7 +141,8 @@ class Message(models.Model):
     phone = models.CharField(max_length=20)
     state = models.CharField(max_length=9, choices=MESSAGE_STATES, default=State.PENDING, db_default=State.PENDING)
     due_at = models.DateTimeField(
-        default=timezone.now, help_text="When something is next to be done about it: sent, or an unknown outcome settled."
+        default=timezone.now,
+        help_text="When it is next to be sent or, if its outcome is unknown, to be settled.",
     )
     lane = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)
     release_no = models.PositiveIntegerField(default=0, db_default=0, editable=False)

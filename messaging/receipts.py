@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -144,7 +145,7 @@ TAKE = Statement(
 DELETE FROM messaging_waitingreceipt
 WHERE id IN (SELECT id FROM messaging_waitingreceipt WHERE try_at <= flotilla_now()
              ORDER BY try_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-RETURNING gateway, event_id, status, at, reference, external_id, device_id, code, text, received_at
+RETURNING gateway, received_at, event_id, status, at, reference, external_id, device_id, code, text
 """,
 )
 
@@ -159,13 +160,7 @@ class Applied:
 
 def apply_receipts(*, gateway: str, receipts: Iterable[Receipt], pool: Pool | None = None) -> Applied:
     """Apply what a gateway of this kind told. Doing it again changes nothing."""
-    events = [
-        _event(
-            receipt.event_id, receipt.status, receipt.at.isoformat(), receipt.reference, receipt.external_id,
-            receipt.device_id, receipt.code, receipt.text, None,
-        )
-        for receipt in receipts
-    ]  # fmt: skip
+    events = [_event(receipt) for receipt in receipts]
     if not events:
         return Applied(0, 0)
     return Applied(*(pool or shared_pool()).execute(APPLY, _params(gateway, events))[0])
@@ -175,9 +170,8 @@ def match_waiting(*, pool: Pool | None = None) -> Applied:
     """One step: try what waited, of all gateways. What is too old is dropped."""
     with (pool or shared_pool()).transaction() as session:
         by_gateway: dict[str, list[dict[str, Any]]] = {}
-        for gateway, event_id, status, at, *rest, received_at in session.execute(TAKE, {"limit": LIMIT}):
-            event = _event(event_id, status, at.isoformat(), *rest, received_at.isoformat())
-            by_gateway.setdefault(gateway, []).append(event)
+        for gateway, received_at, *told in session.execute(TAKE, {"limit": LIMIT}):
+            by_gateway.setdefault(gateway, []).append(_event(Receipt(*told), received_at=received_at))
         done = [_apply(session, gateway, events) for gateway, events in sorted(by_gateway.items())]
     moved, waiting = sum(each.moved for each in done), sum(each.waiting for each in done)
     dropped = sum(map(len, by_gateway.values())) - waiting
@@ -195,22 +189,21 @@ def _params(gateway: str, events: list[dict[str, Any]]) -> dict[str, Any]:
     return {"gateway": gateway, "events": json.dumps(events), "seconds": seconds}
 
 
-def _event(
-    event_id: str,
-    status: str,
-    at: str,
-    reference: str,
-    external_id: str,
-    device: int | None,
-    code: str,
-    text: str,
-    received_at: str | None,
-) -> dict[str, Any]:
-    """One row of APPLY's ``given``."""
-    ours = _REFERENCE.fullmatch(reference)
+def _event(receipt: Receipt, *, received_at: datetime | None = None) -> dict[str, Any]:
+    """One row of APPLY's ``given``; ``received_at`` says that it has waited since then."""
+    ours = _REFERENCE.fullmatch(receipt.reference)
     message, number, uid = ours.groups() if ours else (None, None, None)
     return {
-        "event_id": event_id, "status": status, "at": at, "reference": reference,
-        "message": message, "round": number, "uid": uid, "external_id": external_id,
-        "device": device, "code": code[:60], "text": text[:300], "received_at": received_at,
-    }  # fmt: skip
+        "event_id": receipt.event_id,
+        "status": receipt.status,
+        "at": receipt.at.isoformat(),
+        "reference": receipt.reference,
+        "message": message,
+        "round": number,
+        "uid": uid,
+        "external_id": receipt.external_id,
+        "device": receipt.device_id,
+        "code": receipt.code[:60],
+        "text": receipt.text[:300],
+        "received_at": received_at.isoformat() if received_at else None,
+    }

@@ -241,7 +241,9 @@ def unknowns(
 ) -> QuerySet[Message]:
     """Those of ``found`` whose outcome is unknown and that fit every condition given, oldest first."""
     conditions = {"batch_id": batch, "device_id": device, "device__gateway": gateway}
-    found = found.filter(state=State.UNKNOWN, **{name: value for name, value in conditions.items() if value is not None})
+    found = found.filter(
+        state=State.UNKNOWN, **{name: value for name, value in conditions.items() if value is not None}
+    )
     if older_than_hours is not None:
         recent = Attempt.objects.filter(message=OuterRef("pk"), started_at__gt=now - timedelta(hours=older_than_hours))
         found = found.exclude(Exists(recent))

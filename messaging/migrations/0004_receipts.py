@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='message',
             name='due_at',
-            field=models.DateTimeField(default=django.utils.timezone.now, help_text='When something is next to be done about it: sent, or an unknown outcome settled.'),
+            field=models.DateTimeField(default=django.utils.timezone.now, help_text='When it is next to be sent or, if its outcome is unknown, to be settled.'),
         ),
         migrations.AddIndex(
             model_name='message',
