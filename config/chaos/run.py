@@ -38,6 +38,7 @@ SETTINGS: Mapping[str, str] = {
     "FLOTILLA_RETRY_MINUTES": "0.01,0.02,0.05,0.1,0.15",
     "FLOTILLA_REPUBLISH_SECONDS": "2",
     "FLOTILLA_STUCK_QUEUED_MINUTES": "0.25",
+    "FLOTILLA_UNKNOWN_CLOSE_HOURS": "0",
     "FLOTILLA_LOG_LEVEL": "INFO",
 }
 """Times shortened, so that a minute holds what otherwise takes hours."""
