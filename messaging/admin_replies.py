@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from devices.admin_base import InfinitePaginator, ReadOnlyAdmin, ReadOnlyInline
+from devices.admin_base import InfinitePaginator, ReadOnlyAdmin
 from devices.admin_filters import VisibleSelectFilter
+from devices.admin_pages import list_url, visible_or_404
 from devices.admin_text import isolated, moment_column, person
 from leads.admin import LeadAdmin
 from leads.models import Lead
@@ -17,6 +20,8 @@ from messaging.models import InboundMessage
 
 SHOWN = 200
 """Characters of a reply in a list."""
+LATEST = 50
+"""Replies on a lead's page."""
 
 
 @admin.register(InboundMessage)
@@ -24,7 +29,7 @@ class InboundMessageAdmin(ReadOnlyAdmin):
     """What people wrote back."""
 
     list_display = ("sender", "words", "device", "received")
-    list_filter = (("device", VisibleSelectFilter),)
+    list_filter = (("device", VisibleSelectFilter), ("lead", VisibleSelectFilter))
     paginator = InfinitePaginator
     sortable_by = ()  # the newest first is an index; anything else sorts the whole table
     fields = ("lead", "phone", "device", "text", "written_in_full", "received_in_full", "external_id")
@@ -49,28 +54,27 @@ class InboundMessageAdmin(ReadOnlyAdmin):
         return isolated(reply.text if len(reply.text) <= SHOWN else f"{reply.text[:SHOWN]}…")
 
 
-class ReplyInline(ReadOnlyInline):
-    """What a lead wrote back, the newest first."""
-
-    model = InboundMessage
-    fields = ("received", "device", "text")
-    readonly_fields = ("received",)
-    ordering = ("-id",)
-    verbose_name_plural = "replies"
-    hide_title = True
-    per_page = 20
-
-    received = moment_column("received_at", "Received", in_full=True)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[InboundMessage]:
-        """With the devices' names."""
-        return super().get_queryset(request).select_related("device").defer("device__credentials")
-
-
 class LeadWithReplies(LeadAdmin):
-    """A lead's page with what hangs on it up here: leads know nothing of messages."""
+    """A lead's page with what hangs on it up here: leads know nothing of messages.
 
-    inlines = (*LeadAdmin.inlines, ReplyInline)
+    Not an inline: a reply that came while somebody has the page open must not get into their way when they save it.
+    """
+
+    change_form_outer_after_template = "admin/leads/replies.html"
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """The form, above the latest replies."""
+        lead = visible_or_404(self, request, object_id)
+        replies = InboundMessage.objects.visible_to(request.user).filter(lead=lead).select_related("device")
+        shown = list(replies.defer("device__credentials").order_by("-pk")[: LATEST + 1])
+        context = {
+            "replies": shown[:LATEST],
+            "more_replies": len(shown) > LATEST,
+            "replies_url": list_url(InboundMessage, f"lead__id__exact={lead.pk}"),
+        }
+        return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
 
 
 admin.site.unregister(Lead)
