@@ -65,6 +65,7 @@ class ProgressSerializer(serializers.Serializer[Counts]):
     cancelled = serializers.IntegerField()
     expired = serializers.IntegerField()
     unknown = serializers.IntegerField()
+    presumed = serializers.IntegerField(help_text="Of the unknown ones: those that count as sent by now.")
     percent = serializers.FloatField(help_text="Share with nothing ahead of it, 0 to 100.")
 
 

@@ -32,6 +32,8 @@ app.conf.beat_schedule = {
     "square-counters": {"task": "messaging.square_counters", "schedule": 60.0},
     "archive-failed": {"task": "messaging.archive_failed", "schedule": 3600.0},
     "wrap-up": {"task": "messaging.wrap_up", "schedule": 2.0},
+    "match-receipts": {"task": "messaging.match_receipts", "schedule": 2.0},
+    "settle": {"task": "messaging.settle", "schedule": 5.0},
     "campaigns": {"task": "campaigns.tick", "schedule": 2.0},
     "failure-digest": {"task": "config.failure_digest", "schedule": 60.0},
     "expire-keys": {"task": "config.expire_keys", "schedule": 600.0},

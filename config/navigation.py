@@ -35,6 +35,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, tuple[Role, ...]], ...]], .
         "Messages",
         (
             ("Messages", "chat", "admin:messaging_message_changelist", _EVERYBODY),
+            ("Replies", "reply", "admin:messaging_inboundmessage_changelist", _EVERYBODY),
             ("Batches", "stacks", "admin:messaging_batch_changelist", _OWNERS),
         ),
     ),

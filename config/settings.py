@@ -40,9 +40,25 @@ def _choice(name: str, *choices: str) -> str:
     return value
 
 
+def _by_gateway(name: str, given: str) -> list[tuple[str, str]]:
+    """``simulator=a,wablas=b`` as pairs; an entry without "=" is for every gateway (""). Errors show no value."""
+    pairs = []
+    for position, part in enumerate((part.strip() for part in given.split(",") if part.strip()), start=1):
+        kind, equals, value = part.partition("=")
+        if equals and not (kind.strip() and value.strip()):
+            raise ImproperlyConfigured(f"{name}: entry {position} must be written as gateway=value.")
+        pairs.append((kind.strip(), value.strip()) if equals else ("", part))
+    return pairs
+
+
+def _optional_secret(name: str) -> str:
+    """A secret from the environment; the local stack makes its own."""
+    return os.environ.get(name) or ("" if PRODUCTION else local_secrets().get(name, ""))
+
+
 def _secret(name: str) -> str:
     """A secret from the environment; the local stack makes its own, production refuses to start without."""
-    value = os.environ.get(name) or ("" if PRODUCTION else local_secrets().get(name, ""))
+    value = _optional_secret(name)
     if not value:
         raise ImproperlyConfigured(f"{name} is not set. README.md, “Environment”, says what it is and how to make one.")
     return value
@@ -241,6 +257,19 @@ FLOTILLA_SLOW_CALLS = int(_number("FLOTILLA_SLOW_CALLS", 8))
 FLOTILLA_RECONNECT_MINUTES = [1, 2, 3, 4, 5]
 FLOTILLA_PREPARE = os.environ.get("FLOTILLA_PREPARE", "1") != "0"
 FLOTILLA_POOL_SIZE = int(_number("FLOTILLA_POOL_SIZE", 12))
+# What becomes of messages whose outcome nobody knows: "hold", "hold,simulator=resend,wablas=fail"
+FLOTILLA_UNKNOWN_POLICY = dict(_by_gateway("FLOTILLA_UNKNOWN_POLICY", os.environ.get("FLOTILLA_UNKNOWN_POLICY", "")))
+if wrong := set(FLOTILLA_UNKNOWN_POLICY.values()) - {"hold", "resend", "fail"}:
+    raise ImproperlyConfigured(f"FLOTILLA_UNKNOWN_POLICY knows hold, resend and fail, not {', '.join(sorted(wrong))}.")
+FLOTILLA_UNKNOWN_CLOSE_HOURS = _number("FLOTILLA_UNKNOWN_CLOSE_HOURS", 24)
+FLOTILLA_LOOK_UP_GRACE_SECONDS = _number("FLOTILLA_LOOK_UP_GRACE_SECONDS", 300)
+FLOTILLA_RECEIPT_KEEP_HOURS = _number("FLOTILLA_RECEIPT_KEEP_HOURS", 48)
+# Secrets that sign webhooks, by gateway kind; while one is changed, name the new one and then the old one.
+FLOTILLA_WEBHOOK_SECRETS: dict[str, tuple[str, ...]] = {}
+for _kind, _value in _by_gateway("FLOTILLA_WEBHOOK_SECRETS", _optional_secret("FLOTILLA_WEBHOOK_SECRETS")):
+    if not _kind:
+        raise ImproperlyConfigured("FLOTILLA_WEBHOOK_SECRETS: every entry must be written as gateway=secret.")
+    FLOTILLA_WEBHOOK_SECRETS[_kind] = (*FLOTILLA_WEBHOOK_SECRETS.get(_kind, ()), _value)
 # Where a gateway kind is reached unless a device says otherwise: "simulator=http://127.0.0.1:9000,wablas=https://…"
 FLOTILLA_GATEWAY_URLS = dict(pair.split("=", 1) for pair in _list("FLOTILLA_GATEWAY_URLS") if "=" in pair)
 

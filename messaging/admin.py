@@ -27,10 +27,14 @@ from leads.phones import PhoneProblem, parse_phone
 from messaging import admin_halt as admin_halt  # noqa: PLC0414 - it registers itself
 from messaging import services
 from messaging.admin_progress import BATCH_COLOURS, bar, parts
+from messaging.admin_replies import InboundMessageAdmin
 from messaging.admin_retry import RetryMixin, retry_of_batch
+from messaging.admin_settling import SettlingActions
 from messaging.models import Attempt, Batch, BatchState, Message
 from messaging.states import State
 from messaging.why import why_not_sent
+
+__all__ = ["BatchAdmin", "InboundMessageAdmin", "MessageAdmin"]
 
 STATE_COLOURS = {
     State.PENDING: "default",
@@ -54,10 +58,11 @@ OUTCOMES = {
     "unknown": ("Unknown", "warning"),
     "banned": ("Banned", "danger"),
     "not_sent": ("Not sent", "default"),
+    "absent": ("Not sent: unknown to the gateway", "warning"),
 }
 TIMES = (
     *("created_in_full", "due_in_full", "queued_in_full"),
-    *("sent_in_full", "delivered_in_full", "read_in_full", "failed_in_full", "archived_in_full"),
+    *("sent_in_full", "delivered_in_full", "read_in_full", "presumed_in_full", "failed_in_full", "archived_in_full"),
 )
 LIVE = (BatchState.RUNNING, BatchState.PAUSED)
 
@@ -120,7 +125,7 @@ class ArchiveFilter(admin.SimpleListFilter):
 
 
 @admin.register(Message)
-class MessageAdmin(RetryMixin, ReadOnlyAdmin):
+class MessageAdmin(RetryMixin, SettlingActions, ReadOnlyAdmin):
     """Everything that was, is or will be sent."""
 
     list_display = ("recipient", "state_label", "device", "batch", "due", "sent", "trouble")
@@ -135,7 +140,7 @@ class MessageAdmin(RetryMixin, ReadOnlyAdmin):
     paginator = InfinitePaginator
     sortable_by = ()  # the newest first is an index; anything else sorts the whole table
     inlines = (AttemptInline,)
-    actions = ("retry_messages",)
+    actions = ("retry_messages", "settle_as_sent", "settle_by_resending", "settle_as_failed")
     actions_detail = ("retry_message",)
     fieldsets = (
         (None, {"fields": ["lead", "number", "state_label", "why", "trouble", "device", "batch"]}),
@@ -154,6 +159,7 @@ class MessageAdmin(RetryMixin, ReadOnlyAdmin):
     read_in_full = moment_column("read_at", "Read", in_full=True)
     failed_in_full = moment_column("failed_at", "Failed", in_full=True)
     archived_in_full = moment_column("archived_at", "Archived", in_full=True)
+    presumed_in_full = moment_column("presumed_at", "Presumed sent", in_full=True)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         """With the names that the list and the page show, and without the devices' secrets."""

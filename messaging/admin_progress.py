@@ -43,7 +43,7 @@ def parts(counts: Counts) -> list[Part]:
         ("Queued", counts.queued, ""),
         ("Sent", counts.sent, _named(receipts)),
         ("Failed", sum(kinds.values()), _named(kinds)),
-        ("Unknown", counts.unknown, "may have reached the phone" if counts.unknown else ""),
+        ("Unknown", counts.unknown, _unknown(counts)),
     ]
     return [
         Part(word, number, 100 * number / counts.total if counts.total else 0.0, note) for word, number, note in numbers
@@ -69,6 +69,13 @@ def bar(counts: Counts) -> SafeString:
 
 def _drawn(part: Part) -> tuple[str, str, str, str]:
     return part.css, f"{part.share:.2f}", f"{part.number:,}", part.word.lower()
+
+
+def _unknown(counts: Counts) -> str:
+    if not counts.unknown:
+        return ""
+    presumed = f", {counts.presumed:,} presumed sent" if counts.presumed else ""
+    return f"may have reached the phone{presumed}"
 
 
 def _named(numbers: dict[str, int]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import django_filters  # type: ignore[import-untyped]
 from django.conf import settings
+from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import mixins, serializers, status
@@ -18,7 +19,7 @@ from devices.api_base import OwnedRelation, OwnedViewSet
 from devices.models import Device
 from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
-from messaging import failures, retrying, services
+from messaging import failures, retrying, services, settling
 from messaging.models import MESSAGE_STATES, Attempt, Message
 from messaging.rendering import MAX_TEXT
 from messaging.states import REPORT_WORDS, State
@@ -55,8 +56,8 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
         model = Message
         fields = [
             "id", "uid", "batch", "device", "lead", "phone", "state", "report_status", "due_at", "queued_at", "sent_at",
-            "delivered_at", "read_at", "failed_at", "archived_at", "round", "attempt_count", "external_id",
-            "error_code", "error_text", "created_at",
+            "delivered_at", "read_at", "presumed_at", "failed_at", "archived_at", "round", "attempt_count",
+            "external_id", "error_code", "error_text", "created_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -144,6 +145,38 @@ class RetriedSerializer(serializers.Serializer[Any]):
     left_alone = serializers.DictField(child=serializers.IntegerField(), help_text="How many, by reason.")
 
 
+class SettleSerializer(serializers.Serializer[Any]):
+    """Which unknown outcomes to settle, and how. Several conditions narrow one another."""
+
+    verdict = serializers.ChoiceField(
+        choices=["sent", "resend", "failed"],
+        help_text="They count as sent; go out again, at the risk that some arrive twice; count as failed.",
+    )
+    messages = serializers.ListField(child=serializers.IntegerField(min_value=1), required=False, max_length=10_000)
+    batch = serializers.IntegerField(required=False, min_value=1)
+    device = serializers.IntegerField(required=False, min_value=1)
+    gateway = serializers.CharField(required=False, max_length=32, help_text="A kind of gateway, as simulator.")
+    older_than_hours = serializers.FloatField(
+        required=False, min_value=0, max_value=100_000, help_text="Only those whose last attempt began before that."
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Nothing named would mean everything."""
+        if set(attrs) <= {"verdict"}:
+            raise serializers.ValidationError(
+                {"messages": "Name messages, a batch, a device, a gateway or an age."}, "required"
+            )
+        return attrs
+
+
+class SettledSerializer(serializers.Serializer[Any]):
+    """What settling did."""
+
+    settled = serializers.IntegerField()
+    left_alone = serializers.DictField(child=serializers.IntegerField(), help_text="How many, by reason.")
+    more = serializers.BooleanField(help_text="Whether the conditions fit more than one call settles: call again.")
+
+
 class MessageFilter(django_filters.FilterSet):
     """Which messages to list."""
 
@@ -209,6 +242,24 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
             insist=wanted["insist"],
         )
         return Response(RetriedSerializer(done).data)
+
+    @extend_schema(request=SettleSerializer, responses=SettledSerializer)
+    @action(detail=False, methods=["post"])
+    def settle(self, request: Request) -> Response:
+        """Say what became of messages whose outcome is unknown. Who said so is kept with each message."""
+        given = SettleSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        wanted = dict(given.validated_data)
+        verdict, ids = wanted.pop("verdict"), wanted.pop("messages", None)
+        now = timezone.now()
+        found: QuerySet[Message] = Message.objects.visible_to(request.user)
+        if ids is not None:
+            found = found.filter(pk__in=ids)
+        if wanted or ids is None:
+            found = settling.unknowns(found, now=now, **wanted)
+        chosen = found.values_list("pk", flat=True)[: settling.LIMIT + 1]
+        done = settling.settle(message_ids=chosen, verdict=verdict, user=self.user, now=now)
+        return Response(SettledSerializer(done).data)
 
     @extend_schema(request=SendSerializer, responses={202: MessageDetailSerializer})
     def create(self, request: Request) -> Response:

@@ -94,14 +94,15 @@ class Batch(models.Model):
 class Stream(models.Model):
     """One batch on one device: the row that holds the counters, so that no report ever counts messages.
 
-    ``waiting`` counts pending, queued and sending; ``sent`` counts sent, delivered and read. ``is_open`` says that
+    ``waiting`` counts pending, queued and sending; ``sent`` counts sent, delivered and read; ``delivered`` those whose
+    phone has it, read or not; ``presumed`` those of ``unknown`` that count as sent by now. ``is_open`` says that
     ``waiting`` is above zero: it changes once or twice in a stream's life, so the partial index on it keeps every
     counter update HOT.
     """
 
     access = Access(owner="batch__owner", device="device")
 
-    COUNTERS = ("waiting", "sent", "delivered", "read", "failed", "cancelled", "expired", "unknown")
+    COUNTERS = ("waiting", "sent", "delivered", "read", "failed", "cancelled", "expired", "unknown", "presumed")
 
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="streams")
     device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="streams", db_index=False)
@@ -117,6 +118,7 @@ class Stream(models.Model):
     cancelled = models.IntegerField(default=0)
     expired = models.IntegerField(default=0)
     unknown = models.IntegerField(default=0)
+    presumed = models.IntegerField(default=0, db_default=0)
 
     objects = OwnedQuerySet.as_manager()
 
@@ -127,6 +129,9 @@ class Stream(models.Model):
             models.Index(fields=["device"], name="stream_open_by_device", condition=Q(is_open=True)),
             # finish tick: has this batch anything left?
             models.Index(fields=["batch"], name="stream_open_by_batch", condition=Q(is_open=True)),
+            # finish tick: is the outcome of anything in this batch still open? Rows come and go only with unknowns, so
+            # that what is sent leaves this index alone
+            models.Index(fields=["batch"], name="stream_unsure_by_batch", condition=Q(unknown__gt=F("presumed"))),
         ]
 
     def __str__(self) -> str:
@@ -145,7 +150,10 @@ class Message(models.Model):
     lead = models.ForeignKey(Lead, on_delete=models.SET_NULL, null=True, blank=True, related_name="messages")
     phone = models.CharField(max_length=20)
     state = models.CharField(max_length=9, choices=MESSAGE_STATES, default=State.PENDING, db_default=State.PENDING)
-    due_at = models.DateTimeField(default=timezone.now)
+    due_at = models.DateTimeField(
+        default=timezone.now,
+        help_text="When it is next to be sent or, if its outcome is unknown, to be settled.",
+    )
     lane = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)
     release_no = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
@@ -159,6 +167,9 @@ class Message(models.Model):
         null=True, blank=True, editable=False, help_text="When it was noticed as failed: within a minute."
     )
     archived_at = models.DateTimeField(null=True, blank=True, editable=False)
+    presumed_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when an unknown outcome counts as sent, because nobody knows better."
+    )
     external_id = models.CharField(max_length=120, blank=True, default="", db_default="")
     error_code = models.CharField(max_length=60, blank=True, default="", db_default="")
     error_text = models.CharField(max_length=300, blank=True, default="", db_default="")
@@ -193,6 +204,14 @@ class Message(models.Model):
             ),
             # the lists of what failed and of what nobody knows
             models.Index(fields=["state", "id"], name="message_troubled", condition=Q(state__in=["failed", "unknown"])),
+            # settling tick: unknown outcomes that something is to be done about now
+            models.Index(
+                fields=["due_at"],
+                name="message_unsettled",
+                condition=Q(state=State.UNKNOWN, presumed_at__isnull=True),
+            ),
+            # receipts: which message is this, where the gateway names it by its own id only
+            models.Index(fields=["external_id"], name="message_external_id", condition=~Q(external_id="")),
         ]
         ordering = ["-id"]
 
@@ -238,6 +257,68 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.number} of {self.message}"
+
+
+class WaitingReceipt(models.Model):
+    """News about a message that could not be applied yet: its record is still to come, or nobody learned its id.
+
+    Tried again at ``try_at``, more and more rarely, and dropped when it is old.
+    """
+
+    access = Access(owner="device__owner", device="device")
+
+    gateway = models.CharField(max_length=32)
+    event_id = models.CharField(max_length=120)
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    reference = models.CharField(max_length=120, blank=True, default="")
+    external_id = models.CharField(max_length=120, blank=True, default="")
+    status = models.CharField(max_length=9)
+    at = models.DateTimeField()
+    code = models.CharField(max_length=60, blank=True, default="")
+    text = models.CharField(max_length=300, blank=True, default="")
+    received_at = models.DateTimeField()
+    try_at = models.DateTimeField()
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["gateway", "event_id"], name="waiting_receipt_event")]
+        indexes = [
+            # matching tick: what is to be tried now
+            models.Index(fields=["try_at"], name="waiting_receipt_try_at"),
+        ]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.status} of {self.reference or self.external_id}"
+
+
+class InboundMessage(models.Model):
+    """What somebody wrote to a device. Belongs to the lead of the device's owner with that number, if there is one."""
+
+    access = Access(owner="device__owner", device="device")
+
+    gateway = models.CharField(max_length=32)
+    event_id = models.CharField(max_length=120)
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, null=True, blank=True, related_name="inbound")
+    lead = models.ForeignKey(Lead, on_delete=models.SET_NULL, null=True, blank=True, related_name="replies")
+    phone = models.CharField(max_length=20)
+    text = models.TextField()
+    external_id = models.CharField(max_length=120, blank=True, default="")
+    written_at = models.DateTimeField(help_text="By the gateway's clock.")
+    received_at = models.DateTimeField()
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            # the same event told twice is one reply
+            models.UniqueConstraint(fields=["gateway", "event_id"], name="inbound_event"),
+        ]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"from {self.phone}"
 
 
 class Halt(models.Model):

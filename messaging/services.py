@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, transaction
-from django.db.models import Count, Sum
+from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.db.models.functions import Coalesce
 
 from devices.models import Device, DeviceState
@@ -46,6 +46,8 @@ class Counts:
     cancelled: int = 0
     expired: int = 0
     unknown: int = 0
+    presumed: int = 0
+    """How many of the unknown ones count as sent by now."""
 
     @property
     def settled(self) -> int:
@@ -174,11 +176,17 @@ def end_batch(*, batch_id: int, state: BatchState, now: datetime, reason: str = 
 
 
 def wrap_up(*, now: datetime) -> tuple[int, int]:
-    """Expire what ran out of time and finish what has nothing left; returns (messages expired, batches finished)."""
+    """Expire what ran out of time and finish what has nothing left; returns (messages expired, batches finished).
+
+    A batch is finished when nothing of it waits and every unknown outcome is settled or presumed.
+    """
     expired = 0
-    for batch_id in Batch.objects.filter(state__in=["running", "paused"], expires_at__lte=now).values_list(
-        "pk", flat=True
-    )[:100]:
+    # An expired batch may stay for its unknown outcomes: once its waiting messages are ended there is nothing to do.
+    open_streams = Stream.objects.filter(batch=OuterRef("pk"), is_open=True)
+    late = Batch.objects.filter(state__in=["running", "paused"], expires_at__lte=now).filter(
+        Q(state="paused") | Q(filled_at__isnull=True) | Exists(open_streams)
+    )
+    for batch_id in late.values_list("pk", flat=True)[:100]:
         # Claims look at expires_at, so a paused batch can run to its end here without sending anything.
         Batch.objects.filter(pk=batch_id).update(filled_at=Coalesce("filled_at", now), state=BatchState.RUNNING)
         expired += end_unsent(
@@ -190,7 +198,8 @@ def wrap_up(*, now: datetime) -> tuple[int, int]:
                WHERE b.id IN (SELECT id FROM messaging_batch WHERE state = 'running' AND filled_at IS NOT NULL
                               ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
                  AND b.state = 'running'
-                 AND NOT EXISTS (SELECT FROM messaging_stream s WHERE s.batch_id = b.id AND s.is_open)""",
+                 AND NOT EXISTS (SELECT FROM messaging_stream s WHERE s.batch_id = b.id AND s.is_open)
+                 AND NOT EXISTS (SELECT FROM messaging_stream s WHERE s.batch_id = b.id AND s.unknown > s.presumed)""",
             {"now": now},
         )
         finished = cursor.rowcount

@@ -40,6 +40,7 @@ COUNTED: dict[str, str] = {
     "cancelled": "state = 'cancelled'",
     "expired": "state = 'expired'",
     "unknown": "state = 'unknown'",
+    "presumed": "presumed_at IS NOT NULL",
 }
 """Which messages each counter of a stream counts, as SQL."""
 

@@ -16,9 +16,12 @@
   on; past the lease the recovery declares the outcome unknown.
 * **unknown** may have reached the phone and is not sent again by guesswork. What is cancelled or expires while it waits
   for another try ends here too, when its last one was in doubt. A late record, a receipt, a look-up, an operator or
-  the gateway's policy settles it.
-* **sent**, **delivered**, **read** only ever move forward, by receipts.
-* **failed** stays as it is until an operator starts a new round; **cancelled** and **expired** are final.
+  the gateway's policy settles it. Where nobody does for a day, it is *presumed* sent: still unknown, with
+  ``presumed_at`` set, so that its batch can finish; whoever knows better may still settle it.
+* **sent**, **delivered**, **read** only ever move forward, by receipts. A receipt also proves that a message which
+  waits for another attempt of the same round has arrived already.
+* **failed** stays as it is until an operator starts a new round, or a receipt proves that it arrived after all;
+  **cancelled** and **expired** are final.
 
 What is to be cancelled, expired or failed before it left, but has an earlier attempt of its round in doubt, ends as
 unknown (*end_in_doubt*): none of the other words may be said of a message that perhaps arrived.
@@ -87,12 +90,25 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("lose_track", S.SENDING, S.UNKNOWN),
     Transition("run_failed", S.PENDING, S.FAILED),
     Transition("run_failed", S.QUEUED, S.FAILED),
+    Transition("left", S.PENDING, S.SENT),
+    Transition("left", S.UNKNOWN, S.SENT),
+    Transition("delivered", S.PENDING, S.DELIVERED),
     Transition("delivered", S.SENT, S.DELIVERED),
     Transition("delivered", S.UNKNOWN, S.DELIVERED),
+    Transition("delivered", S.FAILED, S.DELIVERED),
+    Transition("read", S.PENDING, S.READ),
     Transition("read", S.SENT, S.READ),
     Transition("read", S.DELIVERED, S.READ),
     Transition("read", S.UNKNOWN, S.READ),
+    Transition("read", S.FAILED, S.READ),
     Transition("bounced", S.SENT, S.FAILED),
+    Transition("bounced", S.UNKNOWN, S.FAILED),
+    Transition("found", S.UNKNOWN, S.SENT),
+    Transition("absent", S.UNKNOWN, S.PENDING),
+    Transition("absent", S.UNKNOWN, S.FAILED),
+    Transition("resend", S.UNKNOWN, S.PENDING),
+    Transition("settle", S.UNKNOWN, S.SENT),
+    Transition("settle", S.UNKNOWN, S.FAILED),
     Transition("new_round", S.FAILED, S.PENDING),
     Transition("cancel", S.PENDING, S.CANCELLED),
     Transition("cancel", S.QUEUED, S.CANCELLED),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from messaging import ending, failures, services, squaring
+from messaging import ending, failures, look_ups, receipts, services, settling, squaring
 from messaging.dispatch import failover
 from messaging.dispatch import recover as recovery
 from messaging.dispatch.release import release_due
@@ -36,6 +36,18 @@ def recover() -> None:
 def wake_sleepers() -> None:
     """Beat, every half minute: the belt over the wake-ups."""
     recovery.wake_sleepers()
+
+
+@shared_task(name="messaging.match_receipts")
+def match_receipts() -> None:
+    """Beat, every two seconds: receipts that came before their message was ready."""
+    receipts.match_waiting()
+
+
+@shared_task(name="messaging.settle")
+def settle() -> None:
+    """Beat, every five seconds: unknown outcomes, by look-up, by policy, by presumption."""
+    look_ups.look_up(settling.settle_due())
 
 
 @shared_task(name="messaging.wrap_up")

@@ -7,9 +7,12 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Q
+from django.utils import timezone
 
+from devices.gateways import registry
 from devices.models import BANNED, Device, DeviceState, GatewayRest
 from messaging import halting
+from messaging.doubt import Policy, policy_for
 from messaging.models import BatchState, Message
 from messaging.states import State
 
@@ -35,11 +38,7 @@ def why_not_sent(message: Message, *, now: datetime) -> Why | None:
         case State.SENDING:
             return Why("sending", f"A worker is sending it through {message.device} right now.", message.lease_until)
         case State.UNKNOWN:
-            return Why(
-                "unknown",
-                "It may have been sent: the gateway was called and gave no answer. It is not sent again by itself."
-                + _because(message),
-            )
+            return _unknown(message)
         case State.FAILED:
             archived = " It is in the archive." if message.archived_at is not None else ""
             return Why("failed", f"It failed.{_because(message)}{archived}")
@@ -61,6 +60,28 @@ def _pending(message: Message, now: datetime) -> Why:
         or (Why("not_due", "It is planned for later.", message.due_at) if message.due_at > now else None)
         or _its_turn(message, now)
     )
+
+
+def _unknown(message: Message) -> Why:
+    """Nobody knows: what the gateway's policy makes of that, and when."""
+    text = f"It may have been sent: the gateway was called and gave no certain answer.{_because(message)}"
+    if message.presumed_at is not None:
+        return Why("presumed_sent", f"{text} It has counted as sent since nobody knew better; you may still settle it.")
+    driver = registry.driver_for(message.device.gateway)
+    last = message.attempt_set.order_by("-release_no").first()
+    since = (last.finished_at or last.started_at) if last else message.created_at
+    closes_at = since + timedelta(hours=settings.FLOTILLA_UNKNOWN_CLOSE_HOURS)
+    if driver.id_semantics == "searchable":
+        return Why("unknown", f"{text} {driver.label} is being asked whether it has it.", closes_at)
+    policy = policy_for(message.device.gateway, policies=settings.FLOTILLA_UNKNOWN_POLICY)
+    if driver.id_semantics != "dedups" and policy is Policy.FAIL:
+        return Why("unknown", f"{text} By policy it counts as failed in a moment.", message.due_at)
+    wait = f"A receipt or a person settles it; else it counts as sent {_within(closes_at)}."
+    return Why("unknown", f"{text} It is not sent again by itself. {wait}", closes_at)
+
+
+def _within(moment: datetime) -> str:
+    return f"from {timezone.localtime(moment):%Y-%m-%d %H:%M %Z} on"
 
 
 def _stopped(message: Message, now: datetime) -> Why | None:

@@ -38,6 +38,7 @@ CODES: dict[str, tuple[int, str]] = {
     "idempotency_key_invalid": (400, "The Idempotency-Key cannot be used"),
     "not_authenticated": (401, "Log in first"),
     "authentication_failed": (401, "The credentials are not right"),
+    "bad_signature": (401, "The signature does not fit"),
     "permission_denied": (403, "This is not allowed"),
     "not_found": (404, "There is nothing here for you"),
     "method_not_allowed": (405, "This address does not take that method"),

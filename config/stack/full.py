@@ -18,7 +18,7 @@ from config.stack.interrupts import Interrupted, Interrupts
 from config.stack.local import LocalStack, refuse_if_running
 from config.stack.places import CHECKOUT
 from config.stack.processes import Ladder
-from config.stack.programs import FLOWER_USER, Ports, choose_ports, device_bells, programs
+from config.stack.programs import FLOWER_USER, Ports, choose_ports, device_bells, phones, programs
 from config.stack.supervisor import Supervisor
 
 READY_SECONDS = 120.0
@@ -90,7 +90,13 @@ def full_stack(
         migrate(stack, environment=environment, say=say)
         manage(stack, "first_admin", environment=environment)
         supervisor = Supervisor(
-            programs=programs(root=stack.root, ports=ports, environment=environment, bells=device_bells(shards=shards)),
+            programs=programs(
+                root=stack.root,
+                ports=ports,
+                environment=environment,
+                bells=device_bells(shards=shards),
+                simulator=phones(ports=ports, environment=environment),
+            ),
             children=stack.children,
             logs=stack.logs,
             say=say,

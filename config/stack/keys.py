@@ -33,6 +33,7 @@ _MAKERS: dict[str, Callable[[], str]] = {
     "FLOTILLA_FIELD_KEYS": _fernet_key,
     "FLOTILLA_ADMIN_PASSWORD": lambda: secrets.token_urlsafe(12),
     "FLOTILLA_FLOWER_PASSWORD": lambda: secrets.token_urlsafe(12),
+    "FLOTILLA_WEBHOOK_SECRETS": lambda: f"simulator={secrets.token_urlsafe(32)}",
     "SIMULATOR_CONTROL_TOKEN": lambda: secrets.token_urlsafe(32),
 }
 

@@ -34,6 +34,12 @@ class Ports:
         }
 
 
+PHONES = {
+    "receipts": {"delivered": 0.97, "read": 0.6, "delay_seconds": [0.2, 4]},
+    "replies": {"probability": 0.03, "texts": ["Thank you!", "Tell me more", "Who is this?"], "delay_seconds": [2, 8]},
+}
+"""How people behave at the local stack's simulator."""
+
 PREFERRED = Ports(web=8000, flower=5555, simulator=8900)
 
 
@@ -95,8 +101,28 @@ def _listens(port: int) -> Callable[[str], bool]:
     return lambda _log: answers(port)
 
 
-def programs(*, root: Path, ports: Ports, environment: Mapping[str, str], bells: Sequence[str]) -> list[Program]:
-    """The programs in the order they start; ``environment`` holds addresses and secrets for them."""
+def phones(*, ports: Ports, environment: Mapping[str, str]) -> dict[str, str]:
+    """What tells the simulator to post receipts and replies to the web application; nothing without a secret."""
+    for pair in environment.get("FLOTILLA_WEBHOOK_SECRETS", "").split(","):
+        kind, _, secret = pair.strip().partition("=")
+        if kind == "simulator" and secret:
+            settings = {**PHONES, "url": f"{ports.urls()['web']}/hooks/simulator", "secret": secret}
+            return {"SIMULATOR_WEBHOOK": json.dumps(settings)}
+    return {}
+
+
+def programs(
+    *,
+    root: Path,
+    ports: Ports,
+    environment: Mapping[str, str],
+    bells: Sequence[str],
+    simulator: Mapping[str, str] | None = None,
+) -> list[Program]:
+    """The programs in the order they start; ``environment`` holds addresses and secrets for them.
+
+    ``simulator`` adds to what the simulator gets.
+    """
     python = sys.executable
     urls = ports.urls()
     common = {
@@ -106,7 +132,9 @@ def programs(*, root: Path, ports: Ports, environment: Mapping[str, str], bells:
         "FLOTILLA_SIMULATOR_URL": urls["simulator"],
         "FLOTILLA_GATEWAY_URLS": environment.get("FLOTILLA_GATEWAY_URLS") or f"simulator={urls['simulator']}",
     }
-    private = {"DATABASE_URL", "REDIS_URL", "FLOTILLA_SECRET_KEY", "FLOTILLA_FIELD_KEYS"}
+    private = {
+        "DATABASE_URL", "REDIS_URL", "FLOTILLA_SECRET_KEY", "FLOTILLA_FIELD_KEYS", "FLOTILLA_WEBHOOK_SECRETS",
+    }  # fmt: skip
     stranger = {name: value for name, value in common.items() if name not in private}
     celery = (python, "-m", "celery", "-A", "config")
     worker = (*celery, "worker", "--pool", "threads", "--without-gossip", "--without-mingle", "--loglevel", "INFO")
@@ -117,7 +145,7 @@ def programs(*, root: Path, ports: Ports, environment: Mapping[str, str], bells:
                 *(python, "-m", "messaging.simulator", "--host", LOOPBACK, "--port", str(ports.simulator)),
                 *("--ledger", str(root / "simulator.jsonl")),
             ),
-            env=stranger,
+            env={**stranger, **(simulator or {})},
             ready=_simulator_is_ready,
             url=urls["simulator"],
         ),

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ClassVar, Literal, Protocol
 
 IdSemantics = Literal["dedups", "searchable", "echoed", "none"]
@@ -84,6 +85,93 @@ class Unknown:
 
 
 Outcome = Accepted | Rejected | Temporary | Throttled | SessionLost | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A look-up: the gateway has the message."""
+
+    external_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A look-up: the gateway knows of no message under this reference, so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class CannotSay:
+    """A look-up that came to nothing: ask again later."""
+
+    code: str
+    text: str
+
+
+LookedUp = Found | Absent | CannotSay
+
+ReceiptStatus = Literal["sent", "delivered", "read", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a gateway tells later about a message: ``sent`` (it left the gateway), delivered, read, or failed.
+
+    It names the message by our ``reference`` where the gateway returns it, else by the gateway's ``external_id``; both
+    are better than one. ``event_id`` names this piece of news within its gateway and stays when it is told again.
+    ``code`` and ``text`` say why a message failed. ``device_id`` is ours, where the gateway returns it.
+    """
+
+    event_id: str
+    status: ReceiptStatus
+    at: datetime
+    reference: str = ""
+    external_id: str = ""
+    device_id: int | None = None
+    code: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A person wrote to a device. ``phone`` is theirs, in E.164 with the plus."""
+
+    event_id: str
+    phone: str = field(repr=False)
+    text: str = field(repr=False)
+    at: datetime
+    external_id: str = ""
+    device_id: int | None = None
+
+
+News = Receipt | Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One request to our webhook, as it came. ``headers`` have lower-case names; ``secrets`` are those that may have
+    signed it, the newest first."""
+
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+    now: datetime
+
+
+class HookRefused(Exception):  # noqa: N818 - reads as a fact
+    """A webhook request that is not believed or not understood; the text quotes nothing of it."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class BadSignature(HookRefused):
+    """Nobody who knows the secret sent it, or not now."""
+
+
+class Malformed(HookRefused):
+    """Signed, but not in the gateway's format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +262,14 @@ class Client(Protocol):
         ...
 
 
+class SearchableClient(Client, Protocol):
+    """A client of a driver whose ``id_semantics`` is ``searchable``."""
+
+    def look_up(self, reference: str) -> LookedUp:
+        """Ask whether the gateway has the message of this reference. Sends nothing, never raises."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class CredentialField:
     """One value a person must supply for a device of this gateway."""
@@ -199,4 +295,8 @@ class Driver(Protocol):
 
     def connect(self, config: DeviceConfig) -> Client:
         """A client for this device. Opens nothing for ``http`` drivers; may block for ``session`` drivers."""
+        ...
+
+    def webhook(self, hook: Hook) -> tuple[News, ...]:
+        """The news in a request that this gateway sent, in its order. Raises BadSignature or Malformed."""
         ...

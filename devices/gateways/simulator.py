@@ -12,29 +12,47 @@ answer                      outcome
 503, code ``unavailable``   temporary: the simulator says that it took nothing
 anything else               see :mod:`devices.gateways.http`
 =========================== ===================================================
+
+``GET …/messages?reference=`` looks a message up. Webhooks are JSON, signed in ``X-Simulator-Signature`` over the raw
+body, which holds the time of signing; ``sender`` is the device's number here, as we sent it.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import re
+from typing import Any, ClassVar, get_args
 from urllib.parse import quote
 
-from devices.gateways import http
+from devices.gateways import http, webhooks
 from devices.gateways.base import (
+    Absent,
     Accepted,
+    CannotSay,
     ContentType,
     CredentialField,
     DeviceConfig,
+    Found,
+    Hook,
     IdSemantics,
+    LookedUp,
+    Malformed,
+    News,
     Outcome,
     Outgoing,
+    Receipt,
+    ReceiptStatus,
     Rejected,
+    Reply,
     SessionLost,
     Temporary,
     Throttled,
     Transport,
     Unknown,
 )
+
+SIGNATURE = "x-simulator-signature"
+_PHONE = re.compile(r"\+[1-9][0-9]{5,14}")
+_DEVICE = re.compile(r"[0-9]{1,18}")
 
 
 class SimulatorClient:
@@ -81,6 +99,24 @@ class SimulatorClient:
         if isinstance(outcome, SessionLost):
             return outcome
         return Temporary(f"http_{answer.status}", "The gateway did not say that this device can send.")
+
+    def look_up(self, reference: str) -> LookedUp:
+        """Ask for the message of this reference."""
+        url = f"{self._url}/messages?reference={quote(reference, safe='')}"
+        answer = http.call(method="GET", url=url, deadlines=self._config.deadlines)
+        if not isinstance(answer, http.Answer):
+            return CannotSay(answer.code, "The gateway did not say whether it has this message.")
+        try:
+            found = answer.json().get("messages") if answer.status == 200 else None
+        except http.BrokenAnswer:
+            found = None
+        match found:
+            case []:
+                return Absent()
+            case [{"id": str() as external_id, "reference": named}, *_] if named == reference:
+                return Found(external_id)
+            case _:
+                return CannotSay(f"http_{answer.status}", "The gateway did not say whether it has this message.")
 
     def close(self) -> None:
         """Nothing is held: connections belong to the process."""
@@ -154,3 +190,39 @@ class SimulatorDriver:
     def connect(self, config: DeviceConfig) -> SimulatorClient:
         """A client for this device. Opens nothing."""
         return SimulatorClient(config)
+
+    def webhook(self, hook: Hook) -> tuple[News, ...]:
+        """One event per request. Raises BadSignature or Malformed."""
+        webhooks.require_hmac(hook, header=SIGNATURE)
+        event = webhooks.json_object(hook.body)
+        at = webhooks.moment_of(event, "timestamp")
+        webhooks.require_fresh(at, now=hook.now)
+        event_id, external_id = webhooks.text_of(event, "id"), webhooks.text_of(event, "message_id")
+        device_id = _device_of(event)
+        match event.get("event"):
+            case "receipt" if event.get("status") in get_args(ReceiptStatus):
+                return (
+                    Receipt(
+                        event_id=event_id,
+                        status=event["status"],
+                        at=at,
+                        reference=webhooks.text_of(event, "reference", required=False),
+                        external_id=external_id,
+                        device_id=device_id,
+                        code=webhooks.text_of(event, "code", most=60, required=False),
+                        text=webhooks.text_of(event, "text", most=webhooks.MAX_TEXT, required=False),
+                    ),
+                )
+            case "message":
+                phone = webhooks.text_of(event, "from")
+                if not _PHONE.fullmatch(phone):
+                    raise Malformed("malformed", "from must be a phone number, + and digits.")
+                text = webhooks.text_of(event, "text", most=webhooks.MAX_REPLY)
+                return (Reply(event_id, phone, text, at, external_id=external_id, device_id=device_id),)
+        raise Malformed("malformed", "event must be message, or receipt with a status that is known.")
+
+
+def _device_of(event: dict[str, Any]) -> int | None:
+    """The device's number, as we gave it when we sent; None where the phone wrote to nobody in particular."""
+    sender = event.get("sender")
+    return int(sender) if isinstance(sender, str) and _DEVICE.fullmatch(sender) else None

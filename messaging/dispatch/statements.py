@@ -233,14 +233,14 @@ WITH device AS (
            OR last_sent_at IS NULL OR last_sent_at < flotilla_now() - interval '1 second')
     RETURNING id
 ), held AS MATERIALIZED (
-    SELECT id, state, stream_id FROM messaging_message
+    SELECT id, state, stream_id, presumed_at FROM messaging_message
     WHERE id = %(message)s AND release_no = %(release_no)s
       AND (state IN ('sending', 'unknown') OR (state = 'pending' AND %(state)s = 'sent'))
       AND (SELECT count(*) FROM device) >= 0  -- the device's lock comes first
     FOR UPDATE
 ), moved AS (
     UPDATE messaging_message m
-    SET state = %(state)s, lease_until = NULL,
+    SET state = %(state)s, lease_until = NULL, presumed_at = NULL,
         sent_at = CASE WHEN %(state)s = 'sent' THEN flotilla_now() ELSE m.sent_at END,
         due_at = CASE WHEN %(state)s = 'pending' THEN flotilla_now() + make_interval(secs => %(wait_seconds)s)
                       ELSE m.due_at END,
@@ -256,6 +256,7 @@ WITH device AS (
     UPDATE messaging_stream s
     SET waiting = s.waiting - (held.state <> 'unknown')::int + (%(state)s = 'pending')::int,
         unknown = s.unknown - (held.state = 'unknown')::int + (%(state)s = 'unknown')::int,
+        presumed = s.presumed - (held.presumed_at IS NOT NULL)::int,
         sent = s.sent + (%(state)s = 'sent')::int,
         failed = s.failed + (%(state)s = 'failed')::int,
         is_open = s.waiting - (held.state <> 'unknown')::int + (%(state)s = 'pending')::int > 0

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('devices', '0005_attention'),
         ('leads', '0001_initial'),
-        ('messaging', '0003_halt'),
+        ('messaging', '0004_receipts'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

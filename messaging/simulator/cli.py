@@ -22,13 +22,15 @@ from messaging.simulator.dialects.base import Dialect, Purpose
 from messaging.simulator.engine import Engine
 from messaging.simulator.faults import BadRule, Faults
 from messaging.simulator.ledger import Ledger, LedgerUnusable
-from messaging.simulator.phones import is_loopback
+from messaging.simulator.phones import BadWebhook, Settings, is_loopback, parse_settings
 from messaging.simulator.webhooks import Webhooks
 
 DEFAULT_PORT = 8030
 MAX_BODY_BYTES = 160 * 1024 * 1024
 BACKLOG = 2048
 CONTROL_TOKEN = "SIMULATOR_CONTROL_TOKEN"  # noqa: S105 - the name of a variable
+WEBHOOK = "SIMULATOR_WEBHOOK"
+"""Variable with the webhook to start with, as the control API takes it: survives a restart, stays out of argv."""
 
 
 class CannotStart(Exception):  # noqa: N818 - reads as a fact
@@ -52,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m messaging.simulator",
         description="A pretend messaging gateway that misbehaves on request and remembers what reached each phone.",
-        epilog=f"The control API's token is taken from {CONTROL_TOKEN}; without, one is made and shown at the start.",
+        epilog=f"The control API's token is taken from {CONTROL_TOKEN}; without, one is made and shown at the start. "
+        f"{WEBHOOK} holds the webhook to start with, as JSON.",
     )
     add_arguments(parser)
     return run(parser.parse_args(arguments))
@@ -80,6 +83,7 @@ async def _serve(options: argparse.Namespace) -> None:
         _load_faults(faults, options.faults)
     ledger = _open_ledger(options.ledger)
     webhooks = Webhooks(seed=options.seed)
+    webhooks.configure(_webhook(allow_remote=options.allow_remote))
     engine = Engine(ledger=ledger, faults=faults, outbox=webhooks, token_prefix=options.token_prefix)
     given = os.environ.get(CONTROL_TOKEN, "")
     control = Control(
@@ -139,6 +143,19 @@ def _load_faults(faults: Faults, path: Path) -> None:
         raise CannotStart(f"{path}: {problem}") from None
     except ValueError:
         raise CannotStart(f"{path} is not JSON") from None
+
+
+def _webhook(*, allow_remote: bool) -> Settings | None:
+    """The webhook of the environment, if there is one."""
+    given = os.environ.get(WEBHOOK, "")
+    if not given:
+        return None
+    try:
+        return parse_settings(json.loads(given), allow_remote=allow_remote)
+    except BadWebhook as problem:
+        raise CannotStart(f"{WEBHOOK}: {problem}") from None
+    except ValueError:
+        raise CannotStart(f"{WEBHOOK} is not JSON") from None
 
 
 def _open_ledger(path: Path | None) -> Ledger:

@@ -44,10 +44,8 @@ class Engine:
         """Answer one request of a dialect."""
         at, monotonic = time.time(), time.monotonic()
         device = dialect.device(request)
-        if purpose == "check":
-            plan = self.faults.plan(device=device, phone="", on="check")
-            exchange = _Exchange(self, request, dialect, None, device, Parsed(phone="", text=""), plan)
-            return await exchange.run()
+        if purpose != "send":
+            return await self._asked(request, dialect, purpose)
         try:
             body = await request.read()
         except BaseException:  # cancelled or cut off: the client went away before its request was whole
@@ -74,6 +72,21 @@ class Engine:
             return exchange.answer("bad_request", refusal)
         return await exchange.run()
 
+    async def _asked(self, request: web.Request, dialect: Dialect, purpose: Purpose) -> web.StreamResponse:
+        """A question about the device or about a message; faults on ``check`` strike both."""
+        device = dialect.device(request)
+        exchange = _Exchange(
+            self, request, dialect, None, device, Parsed(phone="", text=""),
+            self.faults.plan(device=device, phone="", on="check"),
+        )  # fmt: skip
+        if purpose == "look_up":
+            try:
+                reference = dialect.sought(request)
+            except BadRequest as problem:
+                return exchange.answer("bad_request", problem.reply)
+            exchange.told = dialect.looked_up(reference, self.ledger.find(device=device, reference=reference))
+        return await exchange.run()
+
     def knows(self, device: str) -> bool:
         """Whether there is a device of this token. The rules' word for everybody is nobody's token."""
         return bool(device) and device != EVERYONE and device.startswith(self.token_prefix)
@@ -87,7 +100,7 @@ class Engine:
 
 @dataclass(slots=True)
 class _Exchange:
-    """One request on its way. Without a ticket (status calls) nothing is entered in the ledger."""
+    """One request on its way. Without a ticket (questions) nothing is entered in the ledger; ``told`` answers them."""
 
     engine: Engine
     request: web.Request
@@ -96,6 +109,7 @@ class _Exchange:
     device: str
     parsed: Parsed
     plan: Plan
+    told: Reply | None = None
 
     async def run(self) -> web.StreamResponse:
         """Go through the phases, and tell the ledger if the client gives up in one of them."""
@@ -166,7 +180,7 @@ class _Exchange:
             return self._error(rule)
         if plan.decides("broken_json", "after"):
             return self._broken(external_id)
-        reply = self.dialect.connected() if self.ticket is None else self.dialect.accepted(external_id)
+        reply = self.told or (self.dialect.connected() if self.ticket is None else self.dialect.accepted(external_id))
         if plan.drip is not None:
             return await self._drip(reply, plan.drip)
         return self.answer("accepted", reply)

@@ -188,6 +188,10 @@ class Ledger:
             self._deliver(n)
         return _external_id(self._name(n), reference), self._fate[n] == DELIVERED
 
+    def find(self, *, device: str, reference: str) -> str | None:
+        """The external id under which this device's message of that id was accepted; None if it never was."""
+        return _external_id(device, reference) if reference in self._accepted.get(device, ()) else None
+
     def _deliver(self, n: int) -> None:
         self._fate[n] = DELIVERED
         self.deliveries += 1

@@ -61,7 +61,7 @@ RESOURCES: dict[str, Resource] = {
     "messages": Resource(lambda owner, device: send_single(owner=owner, text="Hi", phone="+60123456780", device=device,
                                                            now=timezone.now()),
                          shared=True, post={"phone": "+60123456789", "text": "Hi"}, deletable=True,
-                         together=("retry",)),
+                         together=("retry", "settle")),
 }  # fmt: skip
 
 NAMES = sorted(RESOURCES)
@@ -218,5 +218,5 @@ def test_only_those_who_may_change_rows_act_on_many(role, name, owner, device):
     row = RESOURCES[name].make(owner, device)
     DeviceShare.objects.create(device=device, user=(user := make_user(role=role)))
     for action in RESOURCES[name].together:
-        answer = caller(user).post(f"{V1}/{name}/{action}", {"messages": [row.pk]})
+        answer = caller(user).post(f"{V1}/{name}/{action}", {"messages": [row.pk], "verdict": "sent"})
         assert answer.status_code == (200 if role in {"admin", "staff"} else 403)

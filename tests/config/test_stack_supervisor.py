@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -19,8 +20,9 @@ from config.stack.children import Children
 from config.stack.errors import StackError
 from config.stack.ports import any_free_port, is_free, pick
 from config.stack.processes import Identity
-from config.stack.programs import PREFERRED, choose_ports, programs
+from config.stack.programs import PREFERRED, choose_ports, phones, programs
 from config.stack.supervisor import LOOP_DEATHS, Program, Supervisor, backoff_seconds
+from messaging.simulator.phones import parse_settings
 from tests.config.stack_support import CHECKOUT, environment_without_servers, identity, wait_for, wait_gone
 
 
@@ -305,18 +307,28 @@ def test_the_simulator_gets_no_secret_of_ours(tmp_path: Path) -> None:
         "FLOTILLA_SECRET_KEY": "s",
         "FLOTILLA_FIELD_KEYS": "f",
         "FLOTILLA_FLOWER_PASSWORD": "word",
+        "FLOTILLA_WEBHOOK_SECRETS": "other=o,simulator=w3b",
         "SIMULATOR_CONTROL_TOKEN": "t",
     }
+    simulator = phones(ports=PREFERRED, environment=environment)
     made = {
         program.name: program
-        for program in programs(root=tmp_path, ports=PREFERRED, environment=environment, bells=["devices.http.0"])
+        for program in programs(
+            root=tmp_path, ports=PREFERRED, environment=environment, bells=["devices.http.0"], simulator=simulator
+        )
     }
+    webhook = json.loads(made["simulator"].env["SIMULATOR_WEBHOOK"])
+    assert (webhook["url"], webhook["secret"]) == (f"{PREFERRED.urls()['web']}/hooks/simulator", "w3b")
+    assert parse_settings(webhook, allow_remote=False).delivered > 0
+    assert made["web"].env["FLOTILLA_WEBHOOK_SECRETS"] == "other=o,simulator=w3b"
+    assert phones(ports=PREFERRED, environment={"FLOTILLA_WEBHOOK_SECRETS": "other=o"}) == {}
     assert made["simulator"].env.get("SIMULATOR_CONTROL_TOKEN") == "t"
     assert not made["simulator"].env.keys() & {
         "DATABASE_URL",
         "REDIS_URL",
         "FLOTILLA_SECRET_KEY",
         "FLOTILLA_FIELD_KEYS",
+        "FLOTILLA_WEBHOOK_SECRETS",
     }
     assert made["flower"].env["FLOWER_BASIC_AUTH"] == "admin:word"
     for program in made.values():

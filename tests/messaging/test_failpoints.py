@@ -169,7 +169,8 @@ def counters_hold(batch: Batch) -> bool:
 
 
 def nobody_drops_repeats(monkeypatch) -> None:
-    """Recovery, which runs in this process, takes the simulator for one of the others."""
+    """Recovery, which runs in this process, takes the simulator for one of the others, and presumes at once."""
+    monkeypatch.setattr(django_settings, "FLOTILLA_UNKNOWN_CLOSE_HOURS", 0)
     monkeypatch.setattr(type(registry.driver_for("simulator")), "id_semantics", "none")
 
 

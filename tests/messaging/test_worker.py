@@ -28,6 +28,7 @@ from messaging.dispatch.publish import Released, all_bells, publish
 from messaging.dispatch.release import release_due, release_next
 from messaging.models import Attempt, Batch, Message
 from messaging.services import counts_of, wrap_up
+from messaging.settling import settle_due
 from messaging.states import State
 from tests.api_support import published
 from tests.factories import make_batch, make_device, make_pool, make_user, messages_of
@@ -91,6 +92,7 @@ def ticking() -> Iterator[None]:
                 recover.expire_leases()
                 recover.republish_unclaimed()
                 recover.unstick_queued()
+                settle_due()
                 wrap_up(now=timezone.now())
         finally:
             connection.close()
@@ -159,10 +161,11 @@ def test_a_device_that_hangs_delays_no_other(broker, simulator, tmp_path):
 
 
 @pytest.mark.parametrize("dedups", [True, False])
-def test_a_killed_worker_loses_nothing_and_doubles_nothing(broker, simulator, tmp_path, monkeypatch, dedups):
+def test_a_killed_worker_loses_nothing_and_doubles_nothing(broker, simulator, tmp_path, monkeypatch, settings, dedups):
     """SIGKILL in mid-stream, several times; the simulator drops repeats, or is treated as if it did not."""
     if not dedups:
         monkeypatch.setattr(type(registry.driver_for("simulator")), "id_semantics", "none")
+        settings.FLOTILLA_UNKNOWN_CLOSE_HOURS = 0  # nobody will settle them here
     owner = make_user()
     _, devices = make_pool(owner=owner, devices=30)
     simulator.add_faults({"fault": "latency", "min_seconds": 0.0, "max_seconds": 0.05, "phase": "after"})

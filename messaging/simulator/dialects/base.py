@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from aiohttp import web
 
-Purpose = Literal["send", "check"]
+Purpose = Literal["send", "check", "look_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,14 @@ class Dialect(Protocol):
 
     def connected(self) -> Reply:
         """The device can send."""
+        ...
+
+    def sought(self, request: web.Request) -> str:
+        """The client's own id that a look-up asks for. Raises :class:`BadRequest`."""
+        ...
+
+    def looked_up(self, reference: str, external_id: str | None) -> Reply:
+        """Whether a message of this id was taken (None: not)."""
         ...
 
     def rejected(self, code: str, text: str) -> Reply:

@@ -18,6 +18,9 @@
 
 ``GET /sim/v1/devices/{token}``: 200 ``{"status": "connected"}`` or 401.
 
+``GET /sim/v1/devices/{token}/messages?reference=``: 200 ``{"messages": [{"id", "reference"}]}``, empty if this device
+was given no message of that ``id``.
+
 Webhooks: ``{"id", "timestamp", "event": "receipt", "sender", "device", "message_id", "reference", "to", "status"}`` and
 ``{"id", "timestamp", "event": "message", "sender", "device", "message_id", "from", "text"}``, signed by
 ``X-Simulator-Signature: sha256=<hex HMAC-SHA256 of the raw body>``. ``id`` names the event and stays when it is posted
@@ -61,9 +64,10 @@ class Native:
     dedups = True
 
     def routes(self) -> tuple[Route, ...]:
-        """One address to send to, one to ask for the device's status."""
+        """One address to send to, one to look a message up, one to ask for the device's status."""
         return (
             Route("POST", "/sim/v1/devices/{token}/messages", "send"),
+            Route("GET", "/sim/v1/devices/{token}/messages", "look_up"),
             Route("GET", "/sim/v1/devices/{token}", "check"),
         )
 
@@ -104,6 +108,18 @@ class Native:
     def connected(self) -> Reply:
         """200, connected."""
         return json_reply(200, {"status": "connected"})
+
+    def sought(self, request: web.Request) -> str:
+        """The ``reference`` in the query."""
+        reference = request.query.get("reference", "")
+        if not 0 < len(reference) <= MAX_ID:
+            raise _bad("bad_reference", f"reference must be a text of 1 to {MAX_ID} characters.")
+        return reference
+
+    def looked_up(self, reference: str, external_id: str | None) -> Reply:
+        """200 with a list of one or none."""
+        found = [] if external_id is None else [{"id": external_id, "reference": reference}]
+        return json_reply(200, {"messages": found})
 
     def rejected(self, code: str, text: str) -> Reply:
         """422."""

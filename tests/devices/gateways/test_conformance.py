@@ -15,7 +15,19 @@ from typing import get_args
 import pytest
 
 from devices.gateways import registry
-from devices.gateways.base import Accepted, Client, Deadlines, Outcome, Outgoing, SessionLost, Temporary, Unknown
+from devices.gateways.base import (
+    Absent,
+    Accepted,
+    CannotSay,
+    Client,
+    Deadlines,
+    Found,
+    Outcome,
+    Outgoing,
+    SessionLost,
+    Temporary,
+    Unknown,
+)
 from tests.devices.gateways import simulator_cases
 from tests.devices.gateways.conformance import HASTY, PATIENT, Behaviour, Exchange, Suite
 from tests.devices.gateways.raw_server import Connection, raw_server
@@ -108,6 +120,29 @@ def test_gateways_that_dedup_deliver_a_repeated_reference_once(
     assert again == once_more
     assert [entry["delivered"] for entry in simulator.landed(token)] == [True, False, False]
     assert client.send(outgoing(2)) != again
+
+
+@each_suite
+def test_a_message_is_found_by_its_reference(suite: Suite, simulator: Simulator, new_token: Callable[[], str]) -> None:
+    token = new_token()
+    client = client_of(suite, simulator.url, token, HASTY)
+    if not hasattr(client, "look_up"):
+        assert registry.driver_for(suite.kind).id_semantics != "searchable"
+        pytest.skip(f"{suite.kind} cannot be searched")
+    assert client.look_up("ref-1") == Absent()
+    simulator.add_faults({"fault": "reset", "phase": "after", "device": token, "count": 1})
+    assert isinstance(client.send(outgoing(1)), Unknown)
+    found = client.look_up("ref-1")
+    assert isinstance(found, Found)
+    assert client.send(outgoing(2)) == Accepted(client.look_up("ref-2").external_id)
+    assert client.look_up("ref/3?&ü") == Absent()
+    for fault in ("hang", "reset", "broken_json", "error", "throttle"):
+        simulator.add_faults({"fault": fault, "on": "check", "device": token, "count": 1})
+        assert isinstance(client.look_up("ref-1"), CannotSay), fault
+    simulator.ban(token)
+    assert isinstance(client.look_up("ref-1"), CannotSay)
+    simulator.unban(token)
+    assert len(simulator.of_device(token)) == 2, "asking sends nothing"
 
 
 @each_suite

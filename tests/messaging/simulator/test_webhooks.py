@@ -70,6 +70,18 @@ def configure(judge: Simulator, receiver: Receiver, **settings: Any) -> None:
     judge.control("POST", "webhook", {"url": receiver.url, "secret": SECRET, **settings})
 
 
+def test_a_webhook_may_be_there_from_the_start(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"url": receiver.url, "secret": SECRET, "receipts": {"delivered": 1}}
+    monkeypatch.setenv("SIMULATOR_WEBHOOK", json.dumps(settings))
+    with running_simulator() as simulator, WireClient(simulator) as client:
+        assert client.message("a").status_code == 200
+        assert settled(simulator)["posted"] == 1
+    for nonsense in ("{", json.dumps({"url": "http://elsewhere.example/", "secret": SECRET})):
+        monkeypatch.setenv("SIMULATOR_WEBHOOK", nonsense)
+        with pytest.raises(AssertionError, match="SIMULATOR_WEBHOOK"), running_simulator():
+            pass
+
+
 def settled(judge: Simulator) -> dict[str, Any]:
     def probe() -> dict[str, Any] | None:
         status = judge.control("GET", "webhook").json()
