@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from devices.models import DeviceState
 from messaging import halting
-from messaging.models import BatchState, Message
+from messaging.dispatch import courtesy
+from messaging.models import BatchState, Message, Priority
 from messaging.states import State
 
 
@@ -49,6 +50,7 @@ def _pending(message: Message, now: datetime) -> Why:
     return (
         _stopped(message, now)
         or _device_cannot(message, now)
+        or _not_now_to_this_lead(message, now)
         or (
             Why("retry", f"The next attempt is planned.{_because(message)}", message.due_at)
             if message.due_at > now and message.attempts
@@ -70,7 +72,9 @@ def _stopped(message: Message, now: datetime) -> Why | None:
         return Why("expiring", f"“{batch}” has expired.")
     if lead is None:
         return Why("lead_deleted", "Its lead was deleted.")
-    if lead.opted_out_at is not None:
+    if lead.review_at is not None:
+        return Why("in_review", f"{lead} wrote something that may be a refusal: somebody has to decide.")
+    if lead.opted_out_at is not None and not batch.confirms_opt_out:
         return Why("opted_out", f"{lead} opted out.")
     return None
 
@@ -85,6 +89,31 @@ def _device_cannot(message: Message, now: datetime) -> Why | None:
     if device.held_until is not None and device.held_until > now:
         return Why("device_rests", f"{device} rests. {device.hold_reason}".strip(), device.held_until)
     return None
+
+
+def _not_now_to_this_lead(message: Message, now: datetime) -> Why | None:
+    lead = message.lead
+    if lead is None:
+        return None
+    asked = courtesy.Addressee(
+        phone=lead.phone, zone=lead.time_zone, bulk=message.batch.priority > Priority.INTERACTIVE
+    )
+    window = courtesy.window_of(asked)
+    closed_seconds = window.opens_in_seconds(now) if window else 0.0
+    if window and closed_seconds:
+        until = now + timedelta(seconds=closed_seconds)
+        here = now.astimezone(window.zone)
+        return Why(
+            "quiet_hours",
+            f"It is {here:%H:%M} for {lead} ({window.zone.key}): quiet hours until {window.start:%H:%M}.",
+            until,
+        )
+    enough = courtesy.had_enough_now(message_id=message.pk) if courtesy.capped(asked) else None
+    if enough is None:
+        return None
+    until = now + timedelta(seconds=enough.for_seconds)
+    had = f"{enough.number} message{'' if enough.number == 1 else 's'} in the last {enough.cap.per}"
+    return Why("lead_capped", f"{lead} had {had}; {enough.cap.number} are allowed.", until)
 
 
 def _its_turn(message: Message, now: datetime) -> Why:

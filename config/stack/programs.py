@@ -106,7 +106,7 @@ def programs(*, root: Path, ports: Ports, environment: Mapping[str, str], bells:
         "FLOTILLA_SIMULATOR_URL": urls["simulator"],
         "FLOTILLA_GATEWAY_URLS": environment.get("FLOTILLA_GATEWAY_URLS") or f"simulator={urls['simulator']}",
     }
-    private = {"DATABASE_URL", "REDIS_URL", "FLOTILLA_SECRET_KEY", "FLOTILLA_FIELD_KEYS"}
+    private = {"DATABASE_URL", "REDIS_URL", "FLOTILLA_SECRET_KEY", "FLOTILLA_FIELD_KEYS", "FLOTILLA_SUPPRESSION_KEYS"}
     stranger = {name: value for name, value in common.items() if name not in private}
     celery = (python, "-m", "celery", "-A", "config")
     worker = (*celery, "worker", "--pool", "threads", "--without-gossip", "--without-mingle", "--loglevel", "INFO")

@@ -13,6 +13,8 @@ from typing import Final
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 TYPES: Final = {
+    "cap_numbers": "int[]",
+    "cap_seconds": "float8[]",
     "dedups": "text[]",
     "device": "bigint",
     "devices": "bigint[]",

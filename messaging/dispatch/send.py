@@ -19,11 +19,13 @@ from devices.clients import ClientRegistry, RefreshFailed, shared_registry
 from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
 from messaging import failpoints
+from messaging.dispatch import courtesy
 from messaging.dispatch import statements as sql
 from messaging.dispatch.decide import Decision, decide
 from messaging.dispatch.pool import Pool, shared_pool
 from messaging.dispatch.publish import Released, publish
 from messaging.dispatch.release import hand_over
+from messaging.models import Priority
 from messaging.pacing import Rhythm, Window, gap_seconds, warm_up_cap
 from messaging.rendering import TemplateProblem, render
 from messaging.states import State
@@ -41,6 +43,7 @@ class Result(StrEnum):
     DONE = "done"
     STALE = "stale"
     GIVEN_BACK = "given_back"
+    SNOOZED = "snoozed"
     ENDED = "ended"
 
 
@@ -64,6 +67,7 @@ class Job:
     now: datetime
     warm_up_cap: int | None
     window: Window | None
+    lead: courtesy.Addressee
     variables: Mapping[str, Any]
 
     @property
@@ -110,6 +114,8 @@ class _Peeked(NamedTuple):
     niches: list[str] | None
     triggers: list[str] | None
     custom: dict[str, Any] | None
+    lead_zone: str | None
+    priority: int
 
 
 def _job(row: _Peeked) -> Job:
@@ -134,6 +140,7 @@ def _job(row: _Peeked) -> Job:
         now=row.now,
         warm_up_cap=warm_up_cap(age=row.now - row.warm_from) if row.warm_from else None,
         window=window,
+        lead=courtesy.Addressee(phone=row.phone, zone=row.lead_zone or "", bulk=row.priority > Priority.INTERACTIVE),
         variables={
             **(row.custom or {}),
             "name": name,
@@ -162,9 +169,9 @@ class Sender:
         """
         started, carried = monotonic(), 0
         job = self._peek(message_id, release_no)
-        while job is not None and self._send(job) is not Result.STALE:
+        while job is not None and (result := self._send(job)) is not Result.STALE:
             carried += 1
-            if job.has_gap:
+            if job.has_gap and result is not Result.SNOOZED:
                 break  # the device rests now, and its record has set the alarm
             row = hand_over(device_id=job.device_id, pool=self.pool)
             if row is None:
@@ -185,6 +192,9 @@ class Sender:
         closed_seconds = job.window.opens_in_seconds(job.now) if job.window else 0.0
         if closed_seconds:
             return self._hold(job, closed_seconds, "Outside the device's sending window.")
+        quiet_seconds = courtesy.quiet_for_seconds(job.lead, now=job.now)
+        if quiet_seconds:
+            return self._snooze(job, quiet_seconds)
         try:
             client = self.clients.get(device_id=job.device_id, config_version=job.config_version)
         except RefreshFailed as problem:
@@ -198,6 +208,8 @@ class Sender:
         claimed = self._claim(job, text, gap)
         if claimed is None:
             return self._not_claimed(job)
+        if isinstance(claimed, courtesy.HadEnough):
+            return self._snooze(job, claimed.for_seconds)
         attempt, in_doubt = claimed
         failpoints.hit("after_claim")
 
@@ -222,7 +234,7 @@ class Sender:
         rows = self.pool.execute(sql.PEEK, {"message": message_id, "release_no": release_no})
         return _job(_Peeked(*rows[0])) if rows else None
 
-    def _claim(self, job: Job, text: str, gap: float) -> tuple[int, bool] | None:
+    def _claim(self, job: Job, text: str, gap: float) -> tuple[int, bool] | courtesy.HadEnough | None:
         """The attempt's number and whether an earlier one may have arrived; None if there was nothing to claim."""
         params = {
             **job.key,
@@ -233,7 +245,15 @@ class Sender:
             "warm_up_cap": job.warm_up_cap,
         }
         statement = sql.CLAIM_PACED if job.paced else sql.CLAIM_FREE
-        if job.capped_lanes:
+        if courtesy.capped(job.lead):
+            with self.pool.transaction() as session:
+                if job.paced:
+                    session.execute(sql.LOCK_DEVICE, params)  # before the lead, as everywhere
+                had_enough = courtesy.had_enough(session, message_id=job.message_id)
+                if had_enough:
+                    return had_enough
+                rows = session.execute(statement, params)
+        elif job.capped_lanes:
             # Two lanes must not both see the cap's last place: count only after the device's lock is held.
             with self.pool.transaction() as session:
                 session.execute(sql.LOCK_DEVICE, params)
@@ -291,7 +311,7 @@ class Sender:
         rows = self.pool.execute(sql.WHY_NOT, {**job.key, "warm_up_cap": job.warm_up_cap})
         if not rows:
             return Result.STALE
-        _, batch_state, expired, lead_gone, opted_out, capped_for_seconds = rows[0]
+        _, batch_state, expired, lead_gone, opted_out, capped_for_seconds, in_review = rows[0]
         if opted_out or lead_gone:
             code, text = (
                 ("opted_out", "The lead opted out.") if opted_out else ("lead_deleted", "The lead was deleted.")
@@ -303,6 +323,8 @@ class Sender:
             return self._end_unsent(job, State.FAILED, "run_failed", "Its run failed.")
         if expired:
             return self._end_unsent(job, State.EXPIRED, "expired", "It was not sent before its batch expired.")
+        if in_review:
+            return self._snooze(job, courtesy.REVIEW_SECONDS)
         wait = float(capped_for_seconds or 0)
         return self._hold(job, wait, "The device's sending cap is reached.") if wait > 0 else self._give_back(job)
 
@@ -314,6 +336,11 @@ class Sender:
     def _give_back(self, job: Job, *, wait_seconds: float = 0.0) -> Result:
         self.pool.execute(sql.GIVE_BACK, {**job.key, "wait_seconds": wait_seconds})
         return Result.GIVEN_BACK
+
+    def _snooze(self, job: Job, seconds: float) -> Result:
+        """Not now to this lead: the message waits, and its device goes on with the others."""
+        self.pool.execute(courtesy.SNOOZE, {**job.key, "wait_seconds": seconds})
+        return Result.SNOOZED
 
     def _end_unsent(self, job: Job, state: State, code: str, text: str) -> Result:
         self.pool.execute(
