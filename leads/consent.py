@@ -122,8 +122,7 @@ def editing(*, lead: Lead, channel: ConsentEvent.Channel, now: datetime, by: Use
             preserve(lead_ids=[lead.pk], now=now)
         yield
         phones.append(lead.phone)
-        after = (lead.consent_at, lead.consent_source)
-        if after[0] is not None and after != before:
+        if lead.consent_at is not None and (lead.consent_at, lead.consent_source) != before:
             ConsentEvent.objects.create(
                 lead=lead,
                 kind=ConsentEvent.Kind.GIVEN,

@@ -49,6 +49,7 @@ class Lead(models.Model):
     time_zone = models.CharField(
         max_length=64,
         blank=True,
+        default="",
         db_default="",
         help_text="For quiet hours, as Asia/Kuala_Lumpur. Empty: by the country of the number.",
     )

@@ -23,6 +23,7 @@ from devices.admin_text import label, moment_column, person, phone
 from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
 from messaging import services
+from messaging.admin_erase import EraseViews
 from messaging.admin_progress import BATCH_COLOURS, bar, parts
 from messaging.models import Attempt, Batch, BatchState, Message
 from messaging.states import State
@@ -90,7 +91,7 @@ class AttemptInline(ReadOnlyInline):
 
 
 @admin.register(Message)
-class MessageAdmin(ReadOnlyAdmin):
+class MessageAdmin(EraseViews, ReadOnlyAdmin):
     """Everything that was, is or will be sent."""
 
     list_display = ("recipient", "state_label", "device", "batch", "due", "sent", "trouble")
@@ -124,6 +125,11 @@ class MessageAdmin(ReadOnlyAdmin):
         """With the names that the list and the page show, and without the devices' secrets."""
         found = super().get_queryset(request).select_related("device", "batch", "lead")
         return found.defer("device__credentials", "batch__content")
+
+    def get_urls(self) -> list[URLPattern]:
+        """The page that erases a lead strips its messages, so it stands here."""
+        view = self.admin_site.admin_view(self.erase_view)
+        return [path("erase-lead/<int:object_id>/", view, name="messaging_erase_lead"), *super().get_urls()]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Message], search_term: str

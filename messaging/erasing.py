@@ -79,7 +79,7 @@ def erase(*, lead: Lead, by: User, now: datetime) -> Erased:
     with transaction.atomic():
         optout.refuse_for_good(owner_id=owner_id, phone=phone, reason=Suppression.Reason.ERASED, now=now)
     with transaction.atomic(), connection.cursor() as cursor:
-        who = {"lead": lead_id, "owner": owner_id, "phone": phone}
+        who: dict[str, Any] = {"lead": lead_id, "owner": owner_id, "phone": phone}
         cursor.execute(_OF_PERSON, who)
         found: list[tuple[int, int, str]] = cursor.fetchall()
         ids = [pk for pk, _, _ in found]

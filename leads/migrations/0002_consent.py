@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='lead',
             name='time_zone',
-            field=models.CharField(blank=True, db_default='', help_text='For quiet hours, as Asia/Kuala_Lumpur. Empty: by the country of the number.', max_length=64),
+            field=models.CharField(blank=True, db_default='', default='', help_text='For quiet hours, as Asia/Kuala_Lumpur. Empty: by the country of the number.', max_length=64),
         ),
         migrations.AddIndex(
             model_name='lead',

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -114,7 +115,7 @@ def had_enough_now(*, message_id: int) -> HadEnough | None:
     return _answer(row) if row else None
 
 
-def _params(message_id: int) -> dict[str, object]:
+def _params(message_id: int) -> dict[str, Any]:
     caps: tuple[Cap, ...] = settings.FLOTILLA_LEAD_CAPS
     return {
         "message": message_id,
