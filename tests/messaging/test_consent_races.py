@@ -15,7 +15,7 @@ from devices.clients import ClientRegistry
 from leads import optout
 from leads.models import ConsentEvent, Lead
 from leads.quiet import parse_caps
-from messaging.dispatch import courtesy
+from messaging.dispatch import courtesy, statements
 from messaging.dispatch.pool import Pool
 from messaging.dispatch.send import Sender
 from messaging.models import Attempt, Message
@@ -95,6 +95,34 @@ def test_from_the_commit_of_a_refusal_on_nothing_is_claimed(pool, settings, mean
     assert len(seen) == number
     if number >= 50:  # a race in which one side always wins proves nothing
         assert 0 < len(claimed) < number
+
+
+@pytest.mark.parametrize("text", ["STOP", "please stop"])
+def test_a_claim_that_had_begun_before_the_refusal_sees_it(pool, text):
+    """The race held open: the claim has its snapshot and waits for its device while the refusal commits."""
+    owner = make_user()
+    device = make_device(owner=owner, cap_per_day=100)  # a claim that reserves a cap locks the device's row
+    (message,) = queued(messages_of(make_batch(owner=owner, devices=[device])))
+    clients = ClientRegistry()
+    sender, answers = Sender(pool=pool, clients=clients, rng=Random(1)), []
+    thread = threading.Thread(target=lambda: answers.append(claim(sender, message)))
+    with pool.transaction() as session:
+        session.execute(statements.LOCK_DEVICE, {"device": device.pk})
+        thread.start()
+        ends = monotonic() + 30
+        while not waits_for_a_row():
+            assert monotonic() < ends, "the claim did not wait"
+        optout.hear(owner_id=owner.pk, phone=message.phone, text=text, now=timezone.now())
+    thread.join(30)
+    clients.close()
+    assert answers == [None]
+    assert Attempt.objects.count() == 0
+
+
+def waits_for_a_row() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'transactionid')")
+        return bool(cursor.fetchone()[0])
 
 
 def test_two_devices_never_share_a_leads_last_place(pool, settings):

@@ -101,6 +101,8 @@ def test_what_a_person_sends_now_goes_now_unless_told_otherwise(simulator, setti
     message = Message.objects.latest("pk")
     assert (message.state, message.attempts) == (State.PENDING, 0)
     assert message.due_at.astimezone(KUALA_LUMPUR).hour == 6
+    device.refresh_from_db()
+    assert device.wake_at <= travel.now()  # it is the message that waits
     clients.close()
 
 
