@@ -48,6 +48,7 @@ check: venv ## ruff, mypy, import-linter, missing migrations, check --deploy
 	@FLOTILLA_ENV=production FLOTILLA_HOSTS=flotilla.example FLOTILLA_ORIGINS=https://flotilla.example \
 	FLOTILLA_SECRET_KEY=$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(64))') \
 	FLOTILLA_FIELD_KEYS=$$($(PY) -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())') \
+	FLOTILLA_SUPPRESSION_KEYS=$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(32))') \
 	exec $(PY) manage.py check --deploy --fail-level WARNING
 
 bench: venv ## all benchmarks, a table and .local/bench/*.json (QUICK=1 for a short look)

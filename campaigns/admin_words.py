@@ -29,6 +29,7 @@ RUN_COLOURS = {
 LAUNCHED = "Launched"
 LEFT_OUT_WORDS = {
     "opted_out": "opted out",
+    "in_review": "held for review",
     "no_consent": "without recorded consent",
     "no_device": "without a device of their own",
 }
@@ -104,6 +105,11 @@ def launch_question(campaign: Campaign) -> Question:
         warnings.append("Nobody would be written to: the run will finish at once.")
     elif not seen.devices:
         warnings.append("No device that would send this is connected: the run will fail at once.")
+    if seen.without_consent and seen.waiver:
+        warnings.append(
+            f"{seen.without_consent:,} of them have no recorded consent and are written to because"
+            f" {seen.waiver.made_by} waived it: {seen.waiver.reason}"
+        )
     routing = f"turn by turn over {campaign.pool}" if campaign.routing == Routing.POOLED else "each lead's own device"
     return Question(
         title=f"Launch “{campaign}”?",
@@ -133,7 +139,9 @@ def launch_many_question(campaigns: Sequence[Campaign], *, back: str) -> Questio
             facts.append((str(campaign), "Launched already; nothing happens."))
         else:
             seen = services.preview(campaign)
-            facts.append((str(campaign), f"{seen.eligible:,} leads through {seen.devices:,} connected devices"))
+            left_out = f"; left out: {left_out_words(seen.left_out)}" if seen.left_out else ""
+            words = f"{seen.eligible:,} leads through {seen.devices:,} connected devices{left_out}"
+            facts.append((str(campaign), words))
     return Question(
         title=f"Launch {len(campaigns):,} campaigns?",
         text="Each runs once. Those that cannot be launched are left alone, and the reason is shown.",

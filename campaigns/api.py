@@ -104,6 +104,25 @@ class LaunchSerializer(serializers.Serializer[Any]):
     created = serializers.BooleanField()
 
 
+class CampaignProblemSerializer(serializers.Serializer[services.Problem]):
+    """Something to mend before a launch."""
+
+    field = serializers.CharField()
+    code = serializers.CharField()
+    text = serializers.CharField()
+
+
+class PreviewSerializer(serializers.Serializer[Any]):
+    """Whom a launch would reach now, who would be left out and why, and what stands in its way."""
+
+    total = serializers.IntegerField(help_text="Leads that match.")
+    eligible = serializers.IntegerField(help_text="Leads that would be written to.")
+    left_out = serializers.DictField(child=serializers.IntegerField(), help_text="How many, by reason.")
+    without_consent = serializers.IntegerField(help_text="Eligible only because an admin waived recorded consent.")
+    devices = serializers.IntegerField(help_text="Connected devices that would send.")
+    problems = CampaignProblemSerializer(many=True)
+
+
 class CampaignFilter(django_filters.FilterSet):
     """Which campaigns to list."""
 
@@ -171,6 +190,16 @@ class CampaignViewSet(
             "created": launched.created,
         }
         return Response(body, status=status.HTTP_202_ACCEPTED if launched.created else status.HTTP_200_OK)
+
+    @extend_schema(responses=PreviewSerializer)
+    @action(detail=True, methods=["get"], filterset_class=None)
+    def preview(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """Look before you launch: nothing is changed."""
+        campaign = self.get_object()
+        seen, problems = services.preview(campaign), services.check(campaign=campaign)
+        shown_fields = ("total", "eligible", "left_out", "without_consent", "devices")
+        body = {**{name: getattr(seen, name) for name in shown_fields}, "problems": problems}
+        return Response(PreviewSerializer(body).data)
 
     @extend_schema(responses=RunSerializer(many=True))
     @action(detail=True, methods=["get"], filterset_class=None)

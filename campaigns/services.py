@@ -12,6 +12,8 @@ from django.db import transaction
 from campaigns.models import Campaign, CampaignState, Routing, Run, RunState, Schedule
 from devices.models import Device
 from leads.audience import Audience
+from leads.consent import waiver_for
+from leads.models import ConsentWaiver
 from messaging import fanout
 from messaging import services as messaging
 from messaging.models import Batch, BatchState
@@ -55,6 +57,9 @@ class Preview:
     eligible: int
     devices: int
     left_out: dict[str, int] = field(default_factory=dict)
+    without_consent: int = 0
+    """How many of the eligible have no recorded consent, and are in because of an admin's waiver alone."""
+    waiver: ConsentWaiver | None = None
 
 
 def launch(*, campaign: Campaign, now: datetime) -> Launch:
@@ -99,8 +104,14 @@ def preview(campaign: Campaign) -> Preview:
         if homeless:
             left_out["no_device"] = homeless
             eligible -= homeless
+    waiver = waiver_for(campaign.owner_id)
     return Preview(
-        total=audience.leads().count(), eligible=eligible, devices=len(_devices(campaign, audience)), left_out=left_out
+        total=audience.leads().count(),
+        eligible=eligible,
+        devices=len(_devices(campaign, audience)),
+        left_out=left_out,
+        without_consent=audience.without_consent() if waiver else 0,
+        waiver=waiver,
     )
 
 

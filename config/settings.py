@@ -6,8 +6,10 @@ Variables are listed in README.md. Without ``DATABASE_URL`` and ``REDIS_URL`` th
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 from django.core.exceptions import ImproperlyConfigured
@@ -16,8 +18,10 @@ from django.urls import reverse_lazy
 
 from config.mail import MailProblem, mail_from
 from config.stack.addresses import addresses, local_secrets
+from leads.quiet import CourtesyProblem, parse_caps, parse_quiet_hours, parse_zone
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+_T = TypeVar("_T")
 PRODUCTION = os.environ.get("FLOTILLA_ENV", "local") == "production"
 
 
@@ -64,11 +68,19 @@ def _secret(name: str) -> str:
     return value
 
 
+def _parsed(name: str, default: str, parse: Callable[[str], _T]) -> _T:
+    try:
+        return parse(os.environ.get(name, default))
+    except CourtesyProblem as problem:
+        raise ImproperlyConfigured(f"{name}: {problem}") from None
+
+
 # -- Django ------------------------------------------------------------------------------------------------------------
 
 DEBUG = False
 SECRET_KEY = _secret("FLOTILLA_SECRET_KEY")
 FIELD_KEYS = [key.strip() for key in _secret("FLOTILLA_FIELD_KEYS").split(",")]
+SUPPRESSION_KEYS = [key.strip() for key in _secret("FLOTILLA_SUPPRESSION_KEYS").split(",") if key.strip()]
 ALLOWED_HOSTS = _list("FLOTILLA_HOSTS", "" if PRODUCTION else "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = _list("FLOTILLA_ORIGINS")
 
@@ -270,6 +282,17 @@ for _kind, _value in _by_gateway("FLOTILLA_WEBHOOK_SECRETS", _optional_secret("F
     if not _kind:
         raise ImproperlyConfigured("FLOTILLA_WEBHOOK_SECRETS: every entry must be written as gateway=secret.")
     FLOTILLA_WEBHOOK_SECRETS[_kind] = (*FLOTILLA_WEBHOOK_SECRETS.get(_kind, ()), _value)
+# How leads are treated: leads/quiet.py and leads/suppression.py. The local stack shows itself at any hour.
+FLOTILLA_QUIET_HOURS = _parsed("FLOTILLA_QUIET_HOURS", "21:00-08:00" if PRODUCTION else "", parse_quiet_hours)
+FLOTILLA_QUIET_HOURS_SINGLE = _parsed("FLOTILLA_QUIET_HOURS_SINGLE", "", parse_quiet_hours)
+FLOTILLA_LEAD_TIME_ZONE = _parsed("FLOTILLA_LEAD_TIME_ZONE", TIME_ZONE, parse_zone)
+FLOTILLA_LEAD_CAPS = _parsed("FLOTILLA_LEAD_CAPS", "", parse_caps)
+FLOTILLA_OPT_OUT_REPLY = os.environ.get("FLOTILLA_OPT_OUT_REPLY", "").strip()
+FLOTILLA_SUPPRESSION_SCOPE = os.environ.get("FLOTILLA_SUPPRESSION_SCOPE", "owner")
+if FLOTILLA_SUPPRESSION_SCOPE not in {"owner", "installation"}:
+    raise ImproperlyConfigured(
+        f"FLOTILLA_SUPPRESSION_SCOPE must be owner or installation, not “{FLOTILLA_SUPPRESSION_SCOPE}”."
+    )
 # Where a gateway kind is reached unless a device says otherwise: "simulator=http://127.0.0.1:9000,wablas=https://…"
 FLOTILLA_GATEWAY_URLS = dict(pair.split("=", 1) for pair in _list("FLOTILLA_GATEWAY_URLS") if "=" in pair)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, TextFilter
 from unfold.decorators import action, display
@@ -19,6 +21,8 @@ from unfold.enums import ActionVariant
 from devices.admin_base import OwnedAdmin, OwnedForm, ReadOnlyAdmin
 from devices.admin_filters import VisibleSelectFilter
 from devices.admin_text import isolated, phone
+from leads import consent, optout
+from leads.admin_consent import ADMIN, ConsentMixin
 from leads.admin_import import ImportViews
 from leads.models import Lead, LeadImport, LeadStatus
 from leads.phones import PhoneProblem, parse_phone
@@ -90,6 +94,14 @@ class OptedOutFilter(YesNoFilter):
     field = "opted_out_at"
 
 
+class ReviewFilter(YesNoFilter):
+    """By what waits for a decision."""
+
+    title = "held for review"
+    parameter_name = "in_review"
+    field = "review_at"
+
+
 class LeadForm(OwnedForm):
     """A lead: the number becomes E.164, consent says where it comes from."""
 
@@ -109,7 +121,7 @@ class LeadForm(OwnedForm):
 
 
 @admin.register(Lead)
-class LeadAdmin(OwnedAdmin):
+class LeadAdmin(ConsentMixin, OwnedAdmin):
     """People."""
 
     form = LeadForm
@@ -120,6 +132,7 @@ class LeadAdmin(OwnedAdmin):
         TriggerFilter,
         OptedOutFilter,
         ConsentFilter,
+        ReviewFilter,
         ("device", VisibleSelectFilter),
     )
     search_fields = ("name", "phone")
@@ -127,21 +140,34 @@ class LeadAdmin(OwnedAdmin):
     sortable_by = ()  # the newest first is an index; anything else sorts the whole table
     autocomplete_fields = ("device",)
     actions_list = ("import_leads",)
+    actions_detail = ("opt_out", "opt_in", "dismiss_review", "erase")
+    actions = ("opt_out_leads", "dismiss_reviews")
+    readonly_fields = ("opted_out_at", "review_at", "consent_history")
     fieldsets = (
         (None, {"fields": ["owner", "phone", "name", "status", "device"]}),
         ("Tags", {"fields": ["niches", "triggers"], "description": TAG_HELP}),
-        ("Consent", {"fields": ["consent_at", "consent_source", "opted_out_at"]}),
-        ("More", {"fields": ["notes", "custom"]}),
+        ("Consent", {"fields": ["consent_at", "consent_source", "opted_out_at", "review_at", "consent_history"]}),
+        ("More", {"fields": ["notes", "custom", "time_zone"]}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Lead]:
         """With the devices' names, without their secrets."""
         return super().get_queryset(request).select_related("device").defer("device__credentials")
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Lead | None = None) -> tuple[str, ...]:
-        """An opt-out, once recorded, is theirs: nobody takes it back on a form."""
-        fields = tuple(super().get_readonly_fields(request, obj))
-        return (*fields, "opted_out_at") if obj is not None and obj.opted_out_at else fields
+    def get_actions_detail(self, request: HttpRequest, object_id: int) -> list[Any]:
+        """The buttons that make sense for this lead."""
+        fitting = self.consent_actions(request, str(object_id))
+        found = super().get_actions_detail(request, object_id)
+        return [action for action in found if any(action.action_name.endswith(f"_{name}") for name in fitting)]
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """What they agreed to before is kept, and a number that is suppressed stays so."""
+        with consent.editing(lead=obj, channel=ADMIN, now=timezone.now(), by=cast("User", request.user)):
+            super().save_model(request, obj, form, change)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        """A refusal outlives the row."""
+        optout.delete_lead(lead=obj, now=timezone.now())
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Lead], search_term: str
@@ -178,10 +204,12 @@ class LeadAdmin(OwnedAdmin):
         """Whether consent is recorded."""
         return lead.consent_at is not None
 
-    @display(description="Opted out", label={"yes": "danger"})
+    @display(description="Opted out", label={"yes": "danger", "review": "warning"})
     def opted_out(self, lead: Lead) -> tuple[str, str] | None:
-        """Whether they asked to be left alone."""
-        return ("yes", "Opted out") if lead.opted_out_at else None
+        """Whether they asked to be left alone, or perhaps did."""
+        if lead.opted_out_at:
+            return "yes", "Opted out"
+        return ("review", "Held for review") if lead.review_at else None
 
     @action(description="Import CSV", icon="upload_file", permissions=["add"], variant=ActionVariant.PRIMARY)
     def import_leads(self, request: HttpRequest) -> HttpResponse:

@@ -23,9 +23,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from devices.api_base import Conflict, OwnedRelation, OwnedSerializer, OwnedViewSet
+from devices.api_base import OwnedRelation, OwnedSerializer, OwnedViewSet
 from devices.models import Device
-from leads import services, tasks
+from leads import consent, optout, services, tasks
+from leads.api_consent import API, ConsentActions
 from leads.imports import clean_tags
 from leads.models import Lead, LeadImport, LeadImportProblem, LeadStatus
 from leads.phones import PhoneProblem, known_region, parse_phone
@@ -61,9 +62,9 @@ class LeadSerializer(OwnedSerializer):
         model = Lead
         fields = [
             "id", "owner", "phone", "region", "name", "status", "niches", "triggers", "notes", "custom", "device",
-            "consent_at", "consent_source", "opted_out_at", "created_at", "updated_at",
+            "consent_at", "consent_source", "opted_out_at", "review_at", "time_zone", "created_at", "updated_at",
         ]  # fmt: skip
-        read_only_fields = ["owner", "opted_out_at", "created_at", "updated_at"]
+        read_only_fields = ["owner", "opted_out_at", "review_at", "created_at", "updated_at"]
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Bring the number into its one form, and date the consent."""
@@ -91,6 +92,7 @@ class LeadFilter(django_filters.FilterSet):
     phone = django_filters.CharFilter(method="with_phone", label="The whole number, in any common form.")
     device = django_filters.NumberFilter(field_name="device_id")
     opted_out = django_filters.BooleanFilter(field_name="opted_out_at", lookup_expr="isnull", exclude=True)
+    in_review = django_filters.BooleanFilter(field_name="review_at", lookup_expr="isnull", exclude=True)
 
     class Meta:
         model = Lead
@@ -119,7 +121,7 @@ class LeadFilter(django_filters.FilterSet):
     )
 )
 class LeadViewSet(
-    OwnedViewSet, mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin,
+    ConsentActions, OwnedViewSet, mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin,
     mixins.RetrieveModelMixin, mixins.ListModelMixin,
 ):  # fmt: skip
     """People who may be written to."""
@@ -141,12 +143,14 @@ class LeadViewSet(
             headers={"Location": reverse("lead-detail", [lead.pk], request=request)},
         )
 
+    def perform_update(self, serializer: Any) -> None:
+        """What they agreed to before is kept, and a number that is suppressed stays so."""
+        with consent.editing(lead=serializer.instance, channel=API, now=timezone.now(), by=self.user):
+            serializer.save()
+
     def perform_destroy(self, instance: Lead) -> None:
-        """A refusal must outlive a tidy-up: deleted and imported again, this person would be written to."""
-        with transaction.atomic():
-            if Lead.objects.select_for_update().filter(pk=instance.pk, opted_out_at__isnull=False).exists():
-                raise Conflict("This lead opted out. Its row keeps that on record, so it stays.", "opted_out")
-            instance.delete()
+        """A refusal outlives the row: deleted and imported again, this person is not written to."""
+        optout.delete_lead(lead=instance, now=timezone.now())
 
 
 # -- imports -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from django.db.models import Count, Q, QuerySet
 
+from leads.consent import waiver_for
 from leads.models import Lead
 
 
@@ -35,15 +36,27 @@ class Audience:
         return found
 
     def reachable(self) -> QuerySet[Lead]:
-        """Those we may write to: consent is recorded and they have not opted out."""
-        return self.leads().filter(consent_at__isnull=False, opted_out_at__isnull=True)
+        """Those we may write to: they agreed (unless an admin's waiver says otherwise) and nothing speaks against it.
+
+        Whoever is held for review is left out rather than kept waiting, so that a run ends without them.
+        """
+        found = self.leads().filter(opted_out_at__isnull=True, review_at__isnull=True)
+        return found if waiver_for(self.owner_id) else found.filter(consent_at__isnull=False)
+
+    def without_consent(self) -> int:
+        """How many would be written to because of a waiver alone."""
+        return self.reachable().filter(consent_at__isnull=True).count()
 
     def left_out(self) -> dict[str, int]:
         """How many match but may not be written to, by reason (only reasons that occur)."""
+        willing = Q(opted_out_at__isnull=True, review_at__isnull=True)
         counts = self.leads().aggregate(
             opted_out=Count("id", filter=Q(opted_out_at__isnull=False)),
-            no_consent=Count("id", filter=Q(opted_out_at__isnull=True, consent_at__isnull=True)),
+            in_review=Count("id", filter=Q(opted_out_at__isnull=True, review_at__isnull=False)),
+            no_consent=Count("id", filter=willing & Q(consent_at__isnull=True)),
         )
+        if waiver_for(self.owner_id):
+            del counts["no_consent"]
         return {reason: number for reason, number in counts.items() if number}
 
     def to_json(self) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from zoneinfo import available_timezones
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -38,6 +41,18 @@ class Lead(models.Model):
     consent_at = models.DateTimeField(null=True, blank=True, help_text="When they agreed; bulk sends need it.")
     consent_source = models.CharField(max_length=200, blank=True, help_text="Where and how they agreed.")
     opted_out_at = models.DateTimeField(null=True, blank=True)
+    review_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Since when a person has to decide whether they refused; nothing is sent until then.",
+    )
+    time_zone = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="For quiet hours, as Asia/Kuala_Lumpur. Empty: by the country of the number.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -55,11 +70,20 @@ class Lead(models.Model):
             # audience: exact tags
             GinIndex(fields=["niches"], name="lead_niches"),
             GinIndex(fields=["triggers"], name="lead_triggers"),
+            # the list of those a person has to decide about
+            models.Index(fields=["id"], name="lead_in_review", condition=Q(review_at__isnull=False)),
         ]
         ordering = ["-id"]
 
     def __str__(self) -> str:
         return self.name or self.phone
+
+    def clean(self) -> None:
+        """Problems a person can fix, each at its field."""
+        if self.time_zone and self.time_zone not in available_timezones():
+            raise ValidationError(
+                {"time_zone": f"“{self.time_zone}” is not a time zone; use a name like Asia/Kuala_Lumpur."}
+            )
 
     @property
     def first_name(self) -> str:
@@ -130,3 +154,132 @@ class LeadImportProblem(models.Model):
 
     def __str__(self) -> str:
         return f"row {self.row_number}: {self.message}"
+
+
+class ConsentEvent(models.Model):
+    """One thing that happened to a lead's consent: where, when, how, and by whom.
+
+    The consent in force stands on the lead itself. It is copied here before anything replaces it, so that an import of
+    a million new people writes no second row for each; :func:`leads.consent.history` reads both.
+    """
+
+    class Kind(models.TextChoices):
+        """What happened."""
+
+        GIVEN = "given", "Agreed"
+        OPTED_OUT = "opted_out", "Opted out"
+        OPTED_IN = "opted_in", "Opted in again"
+        HELD = "held", "Held for review"
+        DISMISSED = "dismissed", "Review: no refusal"
+        SUPPRESSED = "suppressed", "Suppressed earlier"
+
+    class Channel(models.TextChoices):
+        """How we came to know."""
+
+        REPLY = "reply", "Their own message"
+        ADMIN = "admin", "Admin"
+        API = "api", "API"
+        IMPORT = "import", "Import"
+        RECORD = "record", "Earlier record"
+
+    access = Access(owner="lead__owner", device="lead__device")
+
+    lead = models.ForeignKey(Lead, on_delete=models.CASCADE, related_name="consent_events")
+    kind = models.CharField(max_length=10, choices=Kind)
+    channel = models.CharField(max_length=6, choices=Channel)
+    source = models.CharField(max_length=300, blank=True, help_text="Where and how, or what they wrote.")
+    happened_at = models.DateTimeField()
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    recorded_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind__in=["given", "opted_out", "opted_in", "held", "dismissed", "suppressed"]),
+                name="consent_event_kind_known",
+            )
+        ]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} ({self.get_channel_display()})"
+
+
+class ConsentWaiver(models.Model):
+    """An admin's decision that bulk sends may go to leads without recorded consent: who, when, why, for whose leads.
+
+    Rows stay when a waiver ends. It waives the record only: whoever opted out is never written to.
+    """
+
+    access = Access(owner="owner")
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="consent_waivers",
+        help_text="Whose leads. Empty: everybody's.",
+    )
+    reason = models.CharField(max_length=300, help_text="On what ground these people may be written to.")
+    made_at = models.DateTimeField(default=timezone.now, editable=False)
+    made_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True, editable=False
+    )
+    ended_at = models.DateTimeField(null=True, blank=True, editable=False)
+    ended_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+", editable=False
+    )
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            # one in force per scope; NULL, which stands for everybody, counts as a scope
+            models.UniqueConstraint(
+                fields=["owner"], name="waiver_in_force", condition=Q(ended_at__isnull=True), nulls_distinct=False
+            ),
+        ]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"consent waiver {self.pk}"
+
+
+class Suppression(models.Model):
+    """A phone number that must not be written to, as a keyed hash: it outlives lead, device and erasure.
+
+    One row per owner and number. ``lifted_at`` says when this owner's lead opted in again; which rows speak for whom is
+    :mod:`leads.suppression`'s business.
+    """
+
+    class Reason(models.TextChoices):
+        """Why."""
+
+        OPTED_OUT = "opted_out", "Opted out"
+        ERASED = "erased", "Erased"
+
+    access = Access(owner="owner")
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="suppressions", db_index=False
+    )
+    key_id = models.CharField(max_length=8, help_text="Which of FLOTILLA_SUPPRESSION_KEYS made the digest.")
+    digest = models.CharField(max_length=64)
+    reason = models.CharField(max_length=10, choices=Reason, blank=True)
+    suppressed_at = models.DateTimeField(null=True, blank=True)
+    lifted_at = models.DateTimeField(null=True, blank=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            # looked up by key and digest, whoever's it is
+            models.UniqueConstraint(fields=["key_id", "digest", "owner"], name="suppression_once"),
+        ]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"suppression {self.pk}"

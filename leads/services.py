@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -17,9 +18,9 @@ from django.db.models import Count, Min, Q
 from django.utils import timezone
 
 from devices.models import Device
-from leads import storing
+from leads import consent, storing, suppression
 from leads.imports import ImportRefused, LeadFileProblem, LeadRow, RowProblem, check_region, clean_tags, open_leads
-from leads.models import Lead, LeadImport, LeadImportProblem, LeadStatus
+from leads.models import ConsentEvent, Lead, LeadImport, LeadImportProblem, LeadStatus
 from leads.phones import parse_phone
 from leads.storing import ImportBusy
 
@@ -128,14 +129,22 @@ def _take(import_id: int, chunk: Sequence[LeadRow | RowProblem], *, expected_don
         lead_import = LeadImport.objects.select_for_update(no_key=True).get(pk=import_id)
         if lead_import.state != LeadImport.State.RUNNING or lead_import.rows_done != expected_done:
             raise ImportBusy(f"import {import_id} was moved on by another process")
-        fresh = storing.merge_rows(
+        with _taking(
             owner_id=lead_import.owner_id,
-            rows=people,
-            device_id=storing.hold_device(lead_import.device_id),
+            phones=[person.phone for person in people],
             consent_at=now if lead_import.consent_source else None,
             consent_source=lead_import.consent_source,
+            channel=ConsentEvent.Channel.IMPORT,
             now=now,
-        )
+        ):
+            fresh = storing.merge_rows(
+                owner_id=lead_import.owner_id,
+                rows=people,
+                device_id=storing.hold_device(lead_import.device_id),
+                consent_at=now if lead_import.consent_source else None,
+                consent_source=lead_import.consent_source,
+                now=now,
+            )
         storing.store_problems(import_id=import_id, problems=problems)
         lead_import.rows_done += len(chunk)
         lead_import.accepted += fresh
@@ -143,6 +152,26 @@ def _take(import_id: int, chunk: Sequence[LeadRow | RowProblem], *, expected_don
         lead_import.rejected += len(problems)
         lead_import.save(update_fields=["rows_done", "accepted", "merged", "rejected"])
     return lead_import
+
+
+@contextmanager
+def _taking(
+    *,
+    owner_id: int,
+    phones: Sequence[str],
+    consent_at: datetime | None,
+    consent_source: str,
+    channel: ConsentEvent.Channel,
+    now: datetime,
+    by: User | None = None,
+) -> Iterator[None]:
+    """Merge leads inside: those whose number is suppressed come out opted out, and no consent replaces another."""
+    with suppression.admitting(owner_id=owner_id, phones=phones, now=now):
+        consent.note_again(
+            owner_id=owner_id, phones=phones, consent_at=consent_at, source=consent_source, channel=channel, now=now,
+            by=by,
+        )  # fmt: skip
+        yield
 
 
 def _merged(rows: Sequence[LeadRow]) -> list[LeadRow]:
@@ -258,6 +287,7 @@ def upsert_lead(
     device: Device | None = None,
     consent_at: datetime | None = None,
     consent_source: str = "",
+    time_zone: str = "",
 ) -> tuple[Lead, bool]:
     """The owner's lead with this phone, made or merged by the rules of :mod:`leads.storing`; and whether it is new.
 
@@ -277,12 +307,24 @@ def upsert_lead(
         notes=notes,
         custom=custom or {},
     )
-    created = storing.merge_one(
+    agreed_at = consent_at or (now if consent_source else None)
+    with _taking(
         owner_id=owner.pk,
-        row=row,
-        device_id=device.pk if device else None,
-        consent_at=consent_at or (now if consent_source else None),
+        phones=[row.phone],
+        consent_at=agreed_at,
         consent_source=consent_source,
+        channel=ConsentEvent.Channel.API,
         now=now,
-    )
+        by=owner,
+    ):
+        created = storing.merge_one(
+            owner_id=owner.pk,
+            row=row,
+            device_id=device.pk if device else None,
+            consent_at=agreed_at,
+            consent_source=consent_source,
+            now=now,
+        )
+        if time_zone:
+            Lead.objects.filter(owner=owner, phone=row.phone, time_zone="").update(time_zone=time_zone)
     return Lead.objects.get(owner=owner, phone=row.phone), created

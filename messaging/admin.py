@@ -26,6 +26,7 @@ from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
 from messaging import admin_halt as admin_halt  # noqa: PLC0414 - it registers itself
 from messaging import services
+from messaging.admin_erase import EraseViews
 from messaging.admin_progress import BATCH_COLOURS, bar, parts
 from messaging.admin_replies import InboundMessageAdmin
 from messaging.admin_retry import RetryMixin, retry_of_batch
@@ -125,7 +126,7 @@ class ArchiveFilter(admin.SimpleListFilter):
 
 
 @admin.register(Message)
-class MessageAdmin(RetryMixin, SettlingActions, ReadOnlyAdmin):
+class MessageAdmin(RetryMixin, SettlingActions, EraseViews, ReadOnlyAdmin):
     """Everything that was, is or will be sent."""
 
     list_display = ("recipient", "state_label", "device", "batch", "due", "sent", "trouble")
@@ -165,6 +166,11 @@ class MessageAdmin(RetryMixin, SettlingActions, ReadOnlyAdmin):
         """With the names that the list and the page show, and without the devices' secrets."""
         found = super().get_queryset(request).select_related("device", "batch", "lead")
         return found.defer("device__credentials", "batch__content")
+
+    def get_urls(self) -> list[URLPattern]:
+        """The page that erases a lead strips its messages, so it stands here."""
+        view = self.admin_site.admin_view(self.erase_view)
+        return [path("erase-lead/<int:object_id>/", view, name="messaging_erase_lead"), *super().get_urls()]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Message], search_term: str

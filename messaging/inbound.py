@@ -11,6 +11,9 @@ import structlog
 from django.db import connection, transaction
 
 from devices.gateways.base import Reply
+from devices.models import Device
+from leads import optout
+from messaging import services
 
 log = structlog.get_logger(__name__)
 
@@ -69,14 +72,15 @@ def store_replies(*, gateway: str, replies: Iterable[Reply], now: datetime) -> l
     return heard
 
 
-def react(heard: Heard, *, now: datetime) -> None:  # noqa: ARG001 - for what reacts by the clock
+def react(heard: Heard, *, now: datetime) -> None:
     """Everything that follows from a new reply, once, in the transaction that stores it: consequences go here.
 
     Whatever is called may lock the lead's row and then messages (lock order: device → lead → message → stream).
     """
-    log.info(
-        "reply.heard",
-        inbound_id=heard.inbound_id,
-        device_id=heard.device_id,
-        lead_id=heard.lead_id,
-    )
+    log.info("reply.heard", inbound_id=heard.inbound_id, device_id=heard.device_id, lead_id=heard.lead_id)
+    if heard.owner_id is None or heard.device_id is None:
+        return  # to no device of ours: nobody's lead
+    meant = optout.hear(owner_id=heard.owner_id, phone=heard.phone, text=heard.text, now=now)
+    if meant.changed and meant.reply:
+        device = Device.objects.defer("credentials").get(pk=heard.device_id)
+        services.confirm_opt_out(heard=meant, device=device, now=now)

@@ -60,6 +60,12 @@ class Batch(models.Model):
     delay_min_seconds = models.FloatField(default=0)
     delay_max_seconds = models.FloatField(default=0)
     failover = models.BooleanField(default=False, help_text="Whether a message may move to another device of the pool.")
+    confirms_opt_out = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="The one message that somebody who opted out still gets: that it was understood.",
+    )
     fill_cursor = models.BigIntegerField(default=0, editable=False, help_text="Last lead id the fan-out has handled.")
     filled_at = models.DateTimeField(null=True, blank=True, help_text="When the fan-out was complete.")
     expires_at = models.DateTimeField(help_text="Unsent messages expire then.")

@@ -14,7 +14,9 @@ from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.db.models.functions import Coalesce
 
 from devices.models import Device, DeviceState
+from leads import suppression
 from leads.models import Lead
+from leads.optout import Heard
 from leads.phones import PhoneProblem, parse_phone
 from messaging.ending import ENDS, end_unsent
 from messaging.models import Batch, BatchState, Message, Priority, Stream
@@ -108,7 +110,13 @@ def send_single(
     except TemplateProblem as problem:
         raise SendRefused("bad_text", str(problem), "text") from None
     with transaction.atomic():
-        lead = lead or _lead_for(owner, phone)
+        lead = lead or _lead_for(owner, phone, now)
+        if lead.review_at is not None:
+            raise SendRefused(
+                "in_review",
+                "This lead wrote something that may be a refusal: decide about that first.",
+                "lead" if phone is None else "phone",
+            )
         if lead.opted_out_at is not None:
             raise SendRefused(
                 "opted_out", "This lead opted out and must not be written to.", "lead" if phone is None else "phone"
@@ -125,15 +133,46 @@ def send_single(
             now=now,
             priority=Priority.INTERACTIVE,
         )
-        Batch.objects.filter(pk=batch.pk).update(filled_at=now)
-        stream = Stream.objects.create(
-            batch=batch, device=device, priority=batch.priority, is_open=True, total=1, waiting=1
+        return _only_message(batch, device=device, lead=lead, now=now)
+
+
+def confirm_opt_out(*, heard: Heard, device: Device, now: datetime) -> Message | None:
+    """Answer an opt-out with the installation's words, once, through ``device``, which heard it.
+
+    Nothing is made, and None returned, where there is nothing to say or it was said. It is the only message that is
+    claimed for a lead who opted out; it carries no template, so nothing else can hide in it.
+    """
+    if not heard.reply or heard.event_id is None or heard.lead_id is None:
+        return None
+    with transaction.atomic():
+        lead = Lead.objects.get(pk=heard.lead_id)
+        origin = f"opt-out-{heard.event_id}"
+        if lead.opted_out_at is None:
+            return None
+        batch = open_batch(
+            owner=device.owner,
+            name=f"To {lead}"[:200],
+            content={"type": "text", "text": "{% raw %}" + heard.reply + "{% endraw %}"},
+            now=now,
+            origin=origin,
+            priority=Priority.INTERACTIVE,
+            expires_after=timedelta(hours=1),
         )
-        message = Message.objects.create(
-            batch=batch, stream=stream, device=device, lead=lead, phone=lead.phone, due_at=now
-        )
-        wake([device.pk])
-        return message
+        if batch.streams.exists():  # another call was first
+            return None
+        Batch.objects.filter(pk=batch.pk).update(confirms_opt_out=True)
+        return _only_message(batch, device=device, lead=lead, now=now)
+
+
+def _only_message(batch: Batch, *, device: Device, lead: Lead, now: datetime) -> Message:
+    """Fill the batch with one message and wake its device."""
+    Batch.objects.filter(pk=batch.pk).update(filled_at=now)
+    stream = Stream.objects.create(
+        batch=batch, device=device, priority=batch.priority, is_open=True, total=1, waiting=1
+    )
+    message = Message.objects.create(batch=batch, stream=stream, device=device, lead=lead, phone=lead.phone, due_at=now)
+    wake([device.pk])
+    return message
 
 
 def wake(device_ids: Iterable[int]) -> None:
@@ -228,14 +267,20 @@ def counts_of(batch_ids: Iterable[int]) -> dict[int, Counts]:
     return {batch_id: found.get(batch_id, Counts()) for batch_id in ids}
 
 
-def _lead_for(owner: User, phone: str | None) -> Lead:
+def _lead_for(owner: User, phone: str | None, now: datetime) -> Lead:
     if not phone:
         raise SendRefused("no_recipient", "Name a lead or a phone number.", "phone")
     try:
         number = parse_phone(phone, region=settings.FLOTILLA_DEFAULT_REGION)
     except PhoneProblem as problem:
         raise SendRefused(problem.code, problem.text, "phone") from None
-    return Lead.objects.get_or_create(owner=owner, phone=number)[0]
+    found = Lead.objects.filter(owner=owner, phone=number)
+    lead = found.first()
+    if lead is None:
+        with suppression.admitting(owner_id=owner.pk, phones=[number], now=now):
+            Lead.objects.get_or_create(owner=owner, phone=number)
+        lead = found.get()
+    return lead
 
 
 def _device_for(owner: User, lead: Lead) -> Device:

@@ -12,8 +12,9 @@ from django.utils import timezone
 from devices.gateways import registry
 from devices.models import BANNED, Device, DeviceState, GatewayRest
 from messaging import halting
+from messaging.dispatch import courtesy
 from messaging.doubt import Policy, policy_for
-from messaging.models import BatchState, Message
+from messaging.models import BatchState, Message, Priority
 from messaging.states import State
 
 
@@ -52,6 +53,7 @@ def _pending(message: Message, now: datetime) -> Why:
     return (
         _stopped(message, now)
         or _device_cannot(message, now)
+        or _not_now_to_this_lead(message, now)
         or (
             Why("retry", f"The next attempt is planned.{_because(message)}", message.due_at)
             if message.due_at > now and message.attempts
@@ -95,7 +97,9 @@ def _stopped(message: Message, now: datetime) -> Why | None:
         return Why("expiring", f"“{batch}” has expired.")
     if lead is None:
         return Why("lead_deleted", "Its lead was deleted.")
-    if lead.opted_out_at is not None:
+    if lead.review_at is not None:
+        return Why("in_review", f"{lead} wrote something that may be a refusal: somebody has to decide.")
+    if lead.opted_out_at is not None and not batch.confirms_opt_out:
         return Why("opted_out", f"{lead} opted out.")
     return None
 
@@ -131,6 +135,31 @@ def _elsewhere(message: Message, now: datetime) -> str:
     if not able.filter(Q(held_until__isnull=True) | Q(held_until__lte=now)).exists():
         return " No other device of its pool can send now; the first that can takes it over."
     return " Another device of its pool takes it over within seconds."
+
+
+def _not_now_to_this_lead(message: Message, now: datetime) -> Why | None:
+    lead = message.lead
+    if lead is None:
+        return None
+    asked = courtesy.Addressee(
+        phone=lead.phone, zone=lead.time_zone, bulk=message.batch.priority > Priority.INTERACTIVE
+    )
+    window = courtesy.window_of(asked)
+    closed_seconds = window.opens_in_seconds(now) if window else 0.0
+    if window and closed_seconds:
+        until = now + timedelta(seconds=closed_seconds)
+        here = now.astimezone(window.zone)
+        return Why(
+            "quiet_hours",
+            f"It is {here:%H:%M} for {lead} ({window.zone.key}): quiet hours until {window.start:%H:%M}.",
+            until,
+        )
+    enough = courtesy.had_enough_now(message_id=message.pk) if courtesy.capped(asked) else None
+    if enough is None:
+        return None
+    until = now + timedelta(seconds=enough.for_seconds)
+    had = f"{enough.number} message{'' if enough.number == 1 else 's'} in the last {enough.cap.per}"
+    return Why("lead_capped", f"{lead} had {had}; {enough.cap.number} are allowed.", until)
 
 
 def _its_turn(message: Message, now: datetime) -> Why:

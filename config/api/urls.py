@@ -13,7 +13,9 @@ from config.api.schema import Generator
 from config.api.tokens import LogoutView, TokenView
 from devices.api import DeviceViewSet, PoolViewSet
 from leads.api import LeadImportViewSet, LeadViewSet
+from leads.api_consent import WaiversView, WaiverView
 from messaging.api import MessageViewSet
+from messaging.api_erase import EraseView
 from messaging.api_halt import HaltView
 
 router = SimpleRouter(trailing_slash=False)
@@ -29,6 +31,9 @@ v1 = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/logout", LogoutView.as_view(), name="logout"),
     path("halt", HaltView.as_view(), name="halt"),
+    path("leads/<int:pk>/erase", EraseView.as_view(), name="lead-erase"),
+    path("consent/waivers", WaiversView.as_view(), name="consent-waivers"),
+    path("consent/waivers/<int:pk>", WaiverView.as_view(), name="consent-waiver"),
     path("schema", SpectacularAPIView.as_view(generator_class=Generator), name="schema"),
     *router.urls,
 ]

@@ -31,6 +31,7 @@ def _fernet_key() -> str:
 _MAKERS: dict[str, Callable[[], str]] = {
     "FLOTILLA_SECRET_KEY": lambda: secrets.token_urlsafe(50),
     "FLOTILLA_FIELD_KEYS": _fernet_key,
+    "FLOTILLA_SUPPRESSION_KEYS": lambda: secrets.token_urlsafe(32),
     "FLOTILLA_ADMIN_PASSWORD": lambda: secrets.token_urlsafe(12),
     "FLOTILLA_FLOWER_PASSWORD": lambda: secrets.token_urlsafe(12),
     "FLOTILLA_WEBHOOK_SECRETS": lambda: f"simulator={secrets.token_urlsafe(32)}",

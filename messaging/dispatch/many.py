@@ -33,7 +33,7 @@ WITH asked AS MATERIALIZED (
     FOR NO KEY UPDATE OF m SKIP LOCKED
 ), heard AS MATERIALIZED (
     SELECT l.id FROM leads_lead l
-    WHERE l.id IN (SELECT lead_id FROM free) AND l.opted_out_at IS NULL
+    WHERE l.id IN (SELECT lead_id FROM free) AND l.opted_out_at IS NULL AND l.review_at IS NULL
     FOR SHARE OF l SKIP LOCKED
 ), claimed AS (
     UPDATE messaging_message m

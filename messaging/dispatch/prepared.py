@@ -15,6 +15,8 @@ _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 TYPES: Final = {
     "base_url": "text",
     "code": "text",
+    "cap_numbers": "int[]",
+    "cap_seconds": "float8[]",
     "dedups": "text[]",
     "device": "bigint",
     "devices": "bigint[]",

@@ -22,7 +22,7 @@ from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
 from devices.models import BANNED
 from messaging import failpoints
-from messaging.dispatch import bans
+from messaging.dispatch import bans, courtesy
 from messaging.dispatch import statements as sql
 from messaging.dispatch.breaker import Address, Breaker, met_somebody, shared_breaker
 from messaging.dispatch.combining import FailedTogether
@@ -32,6 +32,7 @@ from messaging.dispatch.fate import own_lease, unclaim
 from messaging.dispatch.pool import Pool, Row, is_away, shared_pool
 from messaging.dispatch.publish import Released, publish
 from messaging.dispatch.release import hand_over
+from messaging.models import Priority
 from messaging.pacing import Rhythm, Window, gap_seconds, warm_up_cap
 from messaging.rendering import TemplateProblem, render
 from messaging.states import State
@@ -53,6 +54,7 @@ class Result(StrEnum):
     DONE = "done"
     STALE = "stale"
     GIVEN_BACK = "given_back"
+    SNOOZED = "snoozed"
     ENDED = "ended"
 
 
@@ -78,6 +80,7 @@ class Job:
     now: datetime
     warm_up_cap: int | None
     window: Window | None
+    lead: courtesy.Addressee
     variables: Mapping[str, Any]
 
     @property
@@ -131,6 +134,8 @@ class _Peeked(NamedTuple):
     niches: list[str] | None
     triggers: list[str] | None
     custom: dict[str, Any] | None
+    lead_zone: str | None
+    priority: int
 
 
 def _job(row: _Peeked) -> Job:
@@ -157,6 +162,7 @@ def _job(row: _Peeked) -> Job:
         now=row.now,
         warm_up_cap=warm_up_cap(age=row.now - row.warm_from) if row.warm_from else None,
         window=window,
+        lead=courtesy.Addressee(phone=row.phone, zone=row.lead_zone or "", bulk=row.priority > Priority.INTERACTIVE),
         variables={
             **(row.custom or {}),
             "name": name,
@@ -195,9 +201,9 @@ class Sender:
         """
         started, carried = monotonic(), 0
         job = self._peek(message_id, release_no)
-        while job is not None and self._send(job) is not Result.STALE:
+        while job is not None and (result := self._send(job)) is not Result.STALE:
             carried += 1
-            if job.has_gap:
+            if job.has_gap and result is not Result.SNOOZED:
                 break  # the device rests now, and its record has set the alarm
             row = self._hand_over(job)
             if row is None:
@@ -223,6 +229,9 @@ class Sender:
         if self.breaker.refuses(job.address, probing=job.gateway_state == "probing"):
             self._rest(job, strike=0, reason="Too many calls to it hang.")
             return self._give_back(job)
+        quiet_seconds = courtesy.quiet_for_seconds(job.lead, now=job.now)
+        if quiet_seconds:
+            return self._snooze(job, quiet_seconds)
         try:
             client = self.clients.get(device_id=job.device_id, config_version=job.config_version)
         except RefreshFailed as problem:
@@ -237,6 +246,8 @@ class Sender:
         claimed = self._claim(job, text, gap)
         if claimed is None:
             return self._not_claimed(job)
+        if isinstance(claimed, courtesy.HadEnough):
+            return self._snooze(job, claimed.for_seconds)
         attempt, in_doubt = claimed
         failpoints.hit("after_claim")
 
@@ -269,7 +280,7 @@ class Sender:
                 return found[0] if found else None
         return hand_over(device_id=job.device_id, pool=self.pool)  # which waits for whoever holds the device
 
-    def _claim(self, job: Job, text: str, gap: float) -> tuple[int, bool] | None:
+    def _claim(self, job: Job, text: str, gap: float) -> tuple[int, bool] | courtesy.HadEnough | None:
         """The attempt's number and whether an earlier one may have arrived; None if there was nothing to claim."""
         params = {
             **job.key,
@@ -287,17 +298,23 @@ class Sender:
             # It may stand all the same, and nobody may call a gateway on a claim that they have not seen.
             unclaim(pool=self.pool, key=job.key, lease_seconds=params["lease_seconds"])
             return None
+        if isinstance(rows, courtesy.HadEnough):
+            return rows
         return (rows[0][0], rows[0][1]) if rows else None
 
-    def _claim_rows(self, job: Job, params: Mapping[str, Any]) -> list[Row]:
+    def _claim_rows(self, job: Job, params: Mapping[str, Any]) -> list[Row] | courtesy.HadEnough:
         statement = sql.CLAIM_PACED if job.paced else sql.CLAIM_FREE
-        if not job.capped_lanes:
+        counts_lead = courtesy.capped(job.lead)
+        if not (job.capped_lanes or counts_lead):
             row = self.convoy.claim(params, paced=job.paced)
             return self.pool.execute(statement, params) if row is None else [row]
-        # Two lanes must not both see the cap's last place: count only after the device's lock is held.
+        # Two lanes, or two devices, must not both see a cap's last place: count only after the lock is held. The
+        # device's before the lead's, as everywhere.
         with self.pool.transaction() as session:
-            session.execute(sql.LOCK_DEVICE, params)
-            return session.execute(statement, params)
+            if job.paced:
+                session.execute(sql.LOCK_DEVICE, params)
+            had_enough = courtesy.had_enough(session, message_id=job.message_id) if counts_lead else None
+            return had_enough or session.execute(statement, params)
 
     def _call(self, client: Any, job: Job, outgoing: Outgoing) -> Outcome:
         try:
@@ -374,7 +391,7 @@ class Sender:
         rows = self.pool.execute(sql.WHY_NOT, {**job.key, "warm_up_cap": job.warm_up_cap})
         if not rows:
             return Result.STALE
-        _, batch_state, expired, lead_gone, opted_out, capped_for_seconds = rows[0]
+        _, batch_state, expired, lead_gone, opted_out, capped_for_seconds, in_review = rows[0]
         if opted_out or lead_gone:
             code, text = (
                 ("opted_out", "The lead opted out.") if opted_out else ("lead_deleted", "The lead was deleted.")
@@ -386,6 +403,8 @@ class Sender:
             return self._end_unsent(job, State.FAILED, "run_failed", "Its run failed.")
         if expired:
             return self._end_unsent(job, State.EXPIRED, "expired", "It was not sent before its batch expired.")
+        if in_review:
+            return self._snooze(job, courtesy.REVIEW_SECONDS)
         wait = float(capped_for_seconds or 0)
         return self._hold(job, wait, "The device's sending cap is reached.") if wait > 0 else self._give_back(job)
 
@@ -397,6 +416,11 @@ class Sender:
     def _give_back(self, job: Job, *, wait_seconds: float = 0.0) -> Result:
         self.pool.execute(sql.GIVE_BACK, {**job.key, "wait_seconds": wait_seconds})
         return Result.GIVEN_BACK
+
+    def _snooze(self, job: Job, seconds: float) -> Result:
+        """Not now to this lead: the message waits, and its device goes on with the others."""
+        self.pool.execute(courtesy.SNOOZE, {**job.key, "wait_seconds": seconds})
+        return Result.SNOOZED
 
     def _end_unsent(self, job: Job, state: State, code: str, text: str) -> Result:
         self.pool.execute(

@@ -150,7 +150,7 @@ SELECT m.id, m.release_no, m.device_id, m.uid::text, m.round, m.phone,
        d.cap_per_hour IS NOT NULL OR d.cap_per_day IS NOT NULL OR coalesce(d.warm_up, false) AS capped,
        flotilla_now() AS now, CASE WHEN d.warm_up THEN d.created_at END AS warm_from,
        d.window_start, d.window_end, d.time_zone,
-       l.name, l.status, l.niches, l.triggers, l.custom
+       l.name, l.status, l.niches, l.triggers, l.custom, l.time_zone, b.priority
 FROM messaging_message m
 JOIN messaging_batch b ON b.id = m.batch_id
 JOIN devices_device d ON d.id = m.device_id
@@ -167,7 +167,8 @@ PEEK_RELEASED = Statement(
 LOCK_DEVICE = Statement("lock_device", "SELECT FROM devices_device WHERE id = %(device)s FOR NO KEY UPDATE")
 
 # The last act before bytes leave. The lead's row is share-locked, so that an opt-out either waits for this commit or
-# is seen here. Indexes attempt_device_started (caps, over rolling windows), primary keys. ``{lock}`` is FOR NO KEY
+# is seen here; so is a hold for review. The one message that passes an opt-out is its confirmation. Indexes
+# attempt_device_started (caps, over rolling windows), primary keys. ``{lock}`` is FOR NO KEY
 # UPDATE where the device has a rhythm or a cap to reserve; a device without either takes no row lock, and its lanes
 # do not queue up behind one another.
 _CLAIM = """
@@ -185,7 +186,8 @@ WITH d AS MATERIALIZED (
     {lock}
 ), l AS MATERIALIZED (
     SELECT l.id FROM messaging_message m JOIN leads_lead l ON l.id = m.lead_id
-    WHERE m.id = %(message)s AND l.opted_out_at IS NULL
+    WHERE m.id = %(message)s AND l.review_at IS NULL
+      AND (l.opted_out_at IS NULL OR (SELECT confirms_opt_out FROM messaging_batch WHERE id = m.batch_id))
     FOR SHARE OF l
 ), claimed AS (
     UPDATE messaging_message m
@@ -325,7 +327,7 @@ WHY_NOT = Statement(
     "why_not",
     """
 SELECT d.state AS device_state, b.state AS batch_state, b.expires_at <= flotilla_now() AS expired,
-       m.lead_id IS NULL AS lead_gone, l.opted_out_at IS NOT NULL AS opted_out,
+       m.lead_id IS NULL AS lead_gone, l.opted_out_at IS NOT NULL AND NOT b.confirms_opt_out AS opted_out,
        extract(epoch FROM greatest(
            CASE WHEN d.cap_per_hour IS NOT NULL THEN (
                SELECT a.started_at FROM messaging_attempt a WHERE a.device_id = d.id
@@ -334,7 +336,8 @@ SELECT d.state AS device_state, b.state AS batch_state, b.expires_at <= flotilla
                SELECT a.started_at FROM messaging_attempt a WHERE a.device_id = d.id
                ORDER BY a.started_at DESC OFFSET greatest(least(d.cap_per_day, %(warm_up_cap)s) - 1, 0) LIMIT 1
            ) + interval '1 day' END
-       ) - flotilla_now()) AS capped_for_seconds
+       ) - flotilla_now()) AS capped_for_seconds,
+       l.review_at IS NOT NULL AS in_review
 FROM messaging_message m
 JOIN messaging_batch b ON b.id = m.batch_id
 JOIN devices_device d ON d.id = m.device_id

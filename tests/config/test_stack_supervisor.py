@@ -306,6 +306,7 @@ def test_the_simulator_gets_no_secret_of_ours(tmp_path: Path) -> None:
         "REDIS_URL": "r",
         "FLOTILLA_SECRET_KEY": "s",
         "FLOTILLA_FIELD_KEYS": "f",
+        "FLOTILLA_SUPPRESSION_KEYS": "p",
         "FLOTILLA_FLOWER_PASSWORD": "word",
         "FLOTILLA_WEBHOOK_SECRETS": "other=o,simulator=w3b",
         "SIMULATOR_CONTROL_TOKEN": "t",
@@ -329,6 +330,7 @@ def test_the_simulator_gets_no_secret_of_ours(tmp_path: Path) -> None:
         "FLOTILLA_SECRET_KEY",
         "FLOTILLA_FIELD_KEYS",
         "FLOTILLA_WEBHOOK_SECRETS",
+        "FLOTILLA_SUPPRESSION_KEYS",
     }
     assert made["flower"].env["FLOWER_BASIC_AUTH"] == "admin:word"
     for program in made.values():

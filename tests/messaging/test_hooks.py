@@ -15,9 +15,10 @@ from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
+from leads.models import Lead
 from messaging import hooks, inbound
 from messaging.dispatch.release import release_next
-from messaging.models import InboundMessage, Message, WaitingReceipt
+from messaging.models import Attempt, InboundMessage, Message, WaitingReceipt
 from messaging.receipts import match_waiting
 from messaging.states import State
 from tests.api_support import problem
@@ -214,3 +215,21 @@ def test_a_request_costs_two_trips_at_most(django_assert_max_num_queries):
     assert not Message.objects.exists()
     with django_assert_max_num_queries(3):  # BEGIN or savepoint, and one INSERT
         assert post(reply(device)).status_code == 204
+
+
+def test_stop_in_a_reply_stops_what_waits_and_is_confirmed_once(settings, sender, simulator):
+    settings.FLOTILLA_OPT_OUT_REPLY = "You will not hear from us again."
+    owner = make_user()
+    device = make_device(owner=owner)
+    batch = make_batch(owner=owner, devices=[device], leads=1)
+    (message,) = messages_of(batch)
+    told = reply(device, **{"from": message.phone, "text": " stop. "})
+    assert [post(told).status_code for _ in range(2)] == [204, 204]
+    assert Lead.objects.get(pk=message.lead_id).opted_out_at is not None
+    while (released := release_next(device_id=device.pk)) is not None:
+        sender.carry(message_id=released.message_id, release_no=released.release_no)
+    message.refresh_from_db()
+    assert (message.state, message.error_code) == (State.CANCELLED, "opted_out")
+    (confirmation,) = simulator.landed(device.credentials["token"])
+    assert confirmation["phone"] == message.phone
+    assert Attempt.objects.get().text == "You will not hear from us again."
