@@ -26,7 +26,7 @@ from rest_framework.reverse import reverse
 from devices.api_base import Conflict, OwnedRelation, OwnedSerializer, OwnedViewSet
 from devices.models import Device
 from leads import services, tasks
-from leads.imports import clean_tags
+from leads.cells import clean_tags
 from leads.models import Lead, LeadImport, LeadImportProblem, LeadStatus
 from leads.phones import PhoneProblem, known_region, parse_phone
 
