@@ -169,6 +169,11 @@ def understood(mapping: Sequence[str], header: Sequence[str]) -> Columns:
     )
 
 
+def own_keys(header: Sequence[str]) -> list[str]:
+    """For each column the key it would have as a field of the user's own."""
+    return [key for _, key in _keys([_plain(title) for title in header], set())]
+
+
 def is_title(key: str) -> bool:
     """Whether a column with the title ``key`` is guessed to be the user's own field of just that name."""
     return len(key) <= KEY_LENGTH and _plain(key) not in _TITLES and dict(_keys([_plain(key)], set())) == {0: key}

@@ -144,6 +144,12 @@ class LeadFile:
             if position >= skip:
                 yield self._row(record, region)
 
+    def first(self, number: int, *, region: str) -> list[tuple[LeadRow | RowProblem, Mapping[str, str]]]:
+        """The first ``number`` rows, each with its cells by column as they came."""
+        return [
+            (self._row(record, region), self._values(record[1])) for record in islice(self._table.records(), number)
+        ]
+
     def _row(self, record: Record, region: str) -> LeadRow | RowProblem:
         number, cells = record
         try:

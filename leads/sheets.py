@@ -1,8 +1,8 @@
 """Workbooks (.xlsx), read as a stream of records. Pure: no Django.
 
-openpyxl reads; what it is given to read is measured on the way (:class:`_Measured`), because a few kilobytes of ZIP can
-hold gigabytes of XML and openpyxl builds whatever stands there. Rows stream; the workbook's own table of texts has to be
-in memory, which is why it is bounded.
+openpyxl reads; what it is given to read is measured on the way (:class:`_Measured`), because a few kilobytes of ZIP
+can hold gigabytes of XML and openpyxl builds whatever stands there. Rows stream; the workbook's own table of texts has
+to be in memory, which is why it is bounded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from typing import Any, BinaryIO
-from xml.etree.ElementTree import iterparse  # noqa: S405 - bounded and without entities: see _Measured
+from xml.etree.ElementTree import iterparse
 from xml.parsers import expat  # the parser below ElementTree: it only counts here
 
 from openpyxl.reader.excel import ExcelReader
@@ -57,7 +57,8 @@ def open_sheet(file: BinaryIO) -> SheetTable:
         raise LeadFileProblem("not_csv", "The file is a damaged archive: save the workbook again.") from None
     if "[Content_Types].xml" not in archive.namelist():
         raise LeadFileProblem(
-            "not_csv", "The file is an archive but no .xlsx workbook: unpack it, or save the table as .xlsx or CSV UTF-8."
+            "not_csv",
+            "The file is an archive but no .xlsx workbook: unpack it, or save the table as .xlsx or CSV UTF-8.",
         )
     with _Reading():
         reader = _Reader(file, read_only=True, data_only=True, keep_links=False)
@@ -83,12 +84,11 @@ class _Reader(ExcelReader):
         if part is None:
             return
         with self.archive.open(part.PartName[1:]) as source:
-            for _, element in iterparse(source):
+            for _, element in iterparse(source):  # noqa: S314 - bounded and without entities: see _Measured
                 if element.tag == _SI:
                     texts = [*element.findall(_T), *element.findall(f"{_R}/{_T}")]
                     self.shared_strings.append("".join(text.text or "" for text in texts))
                     element.clear()
-
 
     def read_worksheets(self) -> None:
         """Part of its protocol; only what holds cells, and none of it read yet."""
@@ -262,7 +262,9 @@ class _Measured(io.RawIOBase):
         if name in _ELEMENTS_IN_ONE:
             self._in_one = 0
             self._count_one(name, attributes)
-        elif self._in_one > _ELEMENTS_IN_ONE.get({"worksheet": "row", "sst": "si"}.get(self._kind, ""), _ELEMENTS_OTHER):
+        elif self._in_one > _ELEMENTS_IN_ONE.get(
+            {"worksheet": "row", "sst": "si"}.get(self._kind, ""), _ELEMENTS_OTHER
+        ):
             raise _Beyond("The workbook holds more than a table of leads would: save the sheet as “CSV UTF-8”.")
         if self._depth > _DEPTH_MOST:
             raise _Beyond("The workbook is nested too deeply: save the sheet as “CSV UTF-8” and import that.")

@@ -1,7 +1,7 @@
 """Files that hold a table, read as a stream of records: encodings, delimiters, quotation marks. Pure: no Django.
 
-Memory stays flat however long the file is. :func:`open_table` looks at the first bytes and picks the reader: text is read
-here, workbooks in :mod:`leads.sheets`.
+Memory stays flat however long the file is. :func:`open_table` looks at the first bytes and picks the reader: text is
+read here, workbooks in :mod:`leads.sheets`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ _ZIP = b"PK\x03\x04"
 _OTHER_FORMATS = (
     (
         b"\xd0\xcf\x11\xe0",
-        "a workbook of an old format or with a password: open it in your spreadsheet, save it as “CSV UTF-8”, and import"
-        " that",
+        "a workbook of an old format or with a password: save it as .xlsx without one, and import that",
     ),
     (b"%PDF", "a PDF: import the table it was made from, as CSV"),
     (b"\x1f\x8b", "compressed: unpack it and import the CSV inside"),

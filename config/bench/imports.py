@@ -1,9 +1,9 @@
 """A CSV of leads becomes rows, against one bare COPY of the very same rows.
 
 Ours: ``leads.services.create_import`` and ``run_import`` with a file as people have them: names, phone numbers in five
-spellings, tags, a status, a column of their own. It is stored, decoded, checked, turned into E.164 and merged by chunks,
-each committed with its counts and cursor. Baseline: COPY of the rows that our run made, all columns, from a CSV made
-beforehand, into the same table, emptied, with the same indexes and constraints.
+spellings, tags, a status, a column of their own. It is stored, decoded, checked, turned into E.164 and merged by
+chunks, each committed with its counts and cursor. Baseline: COPY of the rows that our run made, all columns, from a CSV
+made beforehand, into the same table, emptied, with the same indexes and constraints.
 
 Between two runs the table is truncated, and statistics and a checkpoint made. Both are timed to their commit. Ours runs
 in a process of its own, whose peak memory is read at its end.
