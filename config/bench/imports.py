@@ -86,7 +86,7 @@ def run(stage: Stage, plan: Plan) -> list[Line]:
         write_source(source, rows=plan.rows)
         for number in range(1, plan.rounds + 1):
             stage.say(f"import: round {number} of {plan.rounds}")
-            ours.append(measure_ours(source=source, folder=folder, owner=owner, rows=plan.rows))
+            ours.append(measure_ours(stage, source=source, owner=owner, rows=plan.rows))
             stage.check()
             baseline.append(measure_baseline(copied=copied, rows=plan.rows))
             stage.check()
@@ -132,14 +132,17 @@ def _rows(number: int) -> Iterator[tuple[str, ...]]:
         )  # fmt: skip
 
 
-def measure_ours(*, source: Path, folder: Path, owner: User, rows: int) -> Imported:
+def measure_ours(stage: Stage, *, source: Path, owner: User, rows: int) -> Imported:
     """Import the file; its leads stay, for the baseline to copy."""
     empty()
     seeding.settle()
     child = subprocess.run(
         [sys.executable, "-c", _CHILD, str(source)],
         cwd=CHECKOUT, capture_output=True, text=True, check=False,
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", "FLOTILLA_MEDIA_ROOT": str(folder / "media")},
+        env={
+            **os.environ, **stage.environment, "DJANGO_SETTINGS_MODULE": "config.settings",
+            "FLOTILLA_MEDIA_ROOT": str(source.parent / "media"),
+        },
     )  # fmt: skip
     if child.returncode:
         raise BenchFailed(f"the import ended with {child.returncode}: {child.stderr[-500:]}")

@@ -138,8 +138,8 @@ EXPORTS = {
         "Mei Ling Tan,Mei Ling,,Tan,* myContacts,Mobile,+60 12-345 6789 ::: +60 3-2000 0000,,,met\n"
     ),
     "Google Contacts": (
-        "First Name,Middle Name,Last Name,Notes,Labels,Phone 1 - Label,Phone 1 - Value,Phone 2 - Label,Phone 2 - Value\n"
-        "Mei Ling,,Tan,met,* myContacts,,,Mobile,012-345 6789\n"
+        "First Name,Last Name,Notes,Labels,Phone 1 - Label,Phone 1 - Value,Phone 2 - Label,Phone 2 - Value\n"
+        "Mei Ling,Tan,met,* myContacts,,,Mobile,012-345 6789\n"
     ),
     "HubSpot": (
         '"Record ID","First Name","Last Name","Email","Phone Number","Mobile Phone Number","Lead Status","Notes"\r\n'

@@ -23,7 +23,7 @@ from leads.models import LeadImport
 class Command(BaseCommand):
     """Imports in this process, with a progress bar; other imports may run beside it."""
 
-    help = "Import leads from a CSV file or a workbook: name, phone, niche, target_status, trigger, and columns of your own."
+    help = "Import leads from CSV or .xlsx: name, phone, niche, target_status, trigger, and columns of your own."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Django's hook."""
