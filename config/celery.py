@@ -38,6 +38,7 @@ app.conf.beat_schedule = {
     "failure-digest": {"task": "config.failure_digest", "schedule": 60.0},
     "expire-keys": {"task": "config.expire_keys", "schedule": 600.0},
     "imports": {"task": "leads.resume_imports", "schedule": 30.0},
+    "import-files": {"task": "leads.remove_import_files", "schedule": 3600.0},
 }
 
 

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils import timezone
@@ -24,12 +24,15 @@ from devices.admin_text import isolated, phone
 from leads import consent, optout
 from leads.admin_consent import ADMIN, ConsentMixin
 from leads.admin_import import ImportViews
+from leads.api_fields import csv_response
+from leads.exports import lead_lines
 from leads.models import Lead, LeadImport, LeadStatus
 from leads.phones import PhoneProblem, parse_phone
 
 TAG_HELP = "Separate tags with commas."
 STATUS_COLOURS = {LeadStatus.PROSPECT: "info", LeadStatus.CUSTOMER: "success"}
 IMPORT_COLOURS = {
+    LeadImport.State.DRAFT: "warning",
     LeadImport.State.WAITING: "info",
     LeadImport.State.RUNNING: "info",
     LeadImport.State.FINISHED: "success",
@@ -141,7 +144,7 @@ class LeadAdmin(ConsentMixin, OwnedAdmin):
     autocomplete_fields = ("device",)
     actions_list = ("import_leads",)
     actions_detail = ("opt_out", "opt_in", "dismiss_review", "erase")
-    actions = ("opt_out_leads", "dismiss_reviews")
+    actions = ("export_csv", "opt_out_leads", "dismiss_reviews")
     readonly_fields = ("opted_out_at", "review_at", "consent_history")
     fieldsets = (
         (None, {"fields": ["owner", "phone", "name", "status", "device"]}),
@@ -211,6 +214,11 @@ class LeadAdmin(ConsentMixin, OwnedAdmin):
             return "yes", "Opted out"
         return ("review", "Held for review") if lead.review_at else None
 
+    @admin.action(description="Export as CSV", permissions=["view"])
+    def export_csv(self, request: HttpRequest, queryset: QuerySet[Lead]) -> StreamingHttpResponse:
+        """What is ticked; "select all" makes it everything that the filters and the search let through."""
+        return csv_response(lead_lines(queryset), filename="leads.csv")
+
     @action(description="Import CSV", icon="upload_file", permissions=["add"], variant=ActionVariant.PRIMARY)
     def import_leads(self, request: HttpRequest) -> HttpResponse:
         """To the page that takes a file."""
@@ -221,7 +229,7 @@ class LeadAdmin(ConsentMixin, OwnedAdmin):
 class LeadImportAdmin(ImportViews, ReadOnlyAdmin):
     """Files of leads: hand one in, watch it, download what could not be taken."""
 
-    list_display = ("filename", "state_label", "rows", "accepted", "merged", "rejected", "created_at")
+    list_display = ("filename", "state_label", "rows", "accepted", "merged", "skipped", "rejected", "created_at")
     list_filter = (("state", ChoicesDropdownFilter),)
     search_fields = ("filename",)
     search_help_text = "Name of the file"
@@ -243,6 +251,7 @@ class LeadImportAdmin(ImportViews, ReadOnlyAdmin):
         return [
             path("<int:object_id>/progress/", view(self.progress_view), name="leads_leadimport_progress"),
             path("<int:object_id>/problems.csv", view(self.problems_view), name="leads_leadimport_problems"),
+            path("<int:object_id>/draft/", view(self.draft_view), name="leads_leadimport_draft"),
             *super().get_urls(),
         ]
 

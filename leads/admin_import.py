@@ -1,10 +1,8 @@
-"""The import's pages: hand in a file, watch it being read, download the rows that could not be taken."""
+"""The import's pages: hand in a file, say what its columns are, watch it being read, download what was not taken."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from typing import Any, cast
 
 import phonenumbers
@@ -14,19 +12,20 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from devices.access import may_change
 from devices.admin_pages import back_to, fragment, list_url, page, visible_or_404
 from devices.models import Device
-from leads import services
-from leads.imports import ImportRefused
-from leads.models import LeadImport, LeadImportProblem
+from leads import drafts, services
+from leads.api_fields import csv_response
+from leads.columns import CUSTOM, FIELDS, SKIP, ImportRefused, own_keys
+from leads.exports import problem_lines
+from leads.imports import ColumnSeen, LeadFileProblem
+from leads.models import LeadImport
 from leads.tasks import run_import
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What spreadsheets take for the beginning of a formula (OWASP, "CSV Injection"), full-width forms included."""
 
 
 def regions() -> list[tuple[str, str]]:
@@ -38,14 +37,9 @@ def regions() -> list[tuple[str, str]]:
     return sorted(found, key=lambda choice: choice[0] != settings.FLOTILLA_DEFAULT_REGION)
 
 
-class ImportForm(forms.Form):
-    """A file of leads and what is known about all of them."""
+class SettingsForm(forms.Form):
+    """What is known about all people of a file."""
 
-    file = forms.FileField(
-        label="CSV file",
-        help_text="One lead a row, the first row names the columns: name, phone, niche, target_status, trigger.",
-        widget=UnfoldAdminFileFieldWidget(attrs={"accept": ".csv,.txt,text/csv,text/plain"}),
-    )
     region = forms.ChoiceField(
         choices=regions,
         label="Country",
@@ -58,6 +52,13 @@ class ImportForm(forms.Form):
         label="Consent",
         help_text="Where and how these people agreed to hear from you. Campaigns leave out leads without consent.",
         widget=UnfoldAdminTextInputWidget,
+    )
+    duplicates = forms.ChoiceField(
+        choices=LeadImport.Duplicates.choices,
+        initial=LeadImport.Duplicates.MERGE,
+        required=False,
+        help_text="What happens to people who are there already, or are in the file twice.",
+        widget=UnfoldAdminSelectWidget,
     )
     device = forms.ModelChoiceField(
         queryset=Device.objects.none(),
@@ -73,6 +74,44 @@ class ImportForm(forms.Form):
         devices = Device.objects.filter(owner=user).defer("credentials")
         self.fields["device"].queryset = devices  # type: ignore[attr-defined]
         self.initial.setdefault("region", settings.FLOTILLA_DEFAULT_REGION)
+
+    def clean_duplicates(self) -> str:
+        """Merging, where nothing was chosen."""
+        return self.cleaned_data["duplicates"] or LeadImport.Duplicates.MERGE
+
+
+class ImportForm(SettingsForm):
+    """A file, and what is known about it."""
+
+    file = forms.FileField(
+        label="File",
+        help_text="CSV or .xlsx. One lead a row, the first row names the columns: name, phone, niche, target_status,"
+        " trigger.",
+        widget=UnfoldAdminFileFieldWidget(attrs={"accept": ".csv,.txt,.xlsx,text/csv,text/plain"}),
+    )
+    field_order = ("file",)
+
+
+class DraftForm(SettingsForm):
+    """The settings of a draft again, and one choice for each column."""
+
+    def __init__(self, *args: Any, columns: Sequence[ColumnSeen], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        keys = own_keys([column.title for column in columns])
+        for column in columns:
+            own = column.field if column.field.startswith(CUSTOM) else CUSTOM + keys[column.position]
+            self.fields[f"column_{column.position}"] = forms.ChoiceField(
+                label=column.title or f"Column {column.position + 1}",
+                choices=[*FIELDS.items(), (own, f"Own field “{own.removeprefix(CUSTOM)}”"), (SKIP, "Leave out")],
+                initial=column.field,
+                help_text=" · ".join(sample[:40] for sample in column.samples),
+                widget=UnfoldAdminSelectWidget,
+            )
+
+    def mapping(self) -> list[str]:
+        """What was chosen for the columns, in their order."""
+        count = sum(name.startswith("column_") for name in self.fields)
+        return [self.cleaned_data[f"column_{position}"] for position in range(count)]
 
 
 class ImportViews:
@@ -103,6 +142,8 @@ class ImportViews:
     ) -> HttpResponse:
         """How far an import is, and what came of it."""
         lead_import = visible_or_404(self, request, object_id)
+        if lead_import.state == LeadImport.State.DRAFT:
+            return redirect(_draft_url(lead_import))
         return page(
             request,
             model_admin=self,
@@ -123,30 +164,89 @@ class ImportViews:
     def problems_view(self, request: HttpRequest, object_id: int) -> StreamingHttpResponse:
         """Rows that could not be taken, as a CSV to mend and hand in again."""
         lead_import = visible_or_404(self, request, str(object_id))
-        response = StreamingHttpResponse(_problem_lines(lead_import), content_type="text/csv; charset=utf-8")
-        response["Content-Disposition"] = f'attachment; filename="import-{lead_import.pk}-problems.csv"'
-        return response
+        return csv_response(problem_lines(lead_import), filename=f"import-{lead_import.pk}-problems.csv")
+
+    def draft_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """What a file's columns are taken for and its first rows would become, until it is imported."""
+        if not may_change(request.user):
+            raise PermissionDenied
+        lead_import = visible_or_404(self, request, str(object_id))
+        if not drafts.may_confirm(lead_import):
+            return back_to(lead_import)
+        try:
+            seen = drafts.preview(lead_import)
+        except LeadFileProblem as problem:
+            return _draft_page(request, self, lead_import, {"problem": problem.text})
+        form = DraftForm(
+            request.POST or None, user=lead_import.owner, columns=seen.columns, initial=_settings_of(lead_import)
+        )
+        if form.is_valid():
+            try:
+                if "look" not in request.POST:
+                    return _confirmed(request, lead_import, form)
+                seen = drafts.preview(
+                    lead_import, mapping=form.mapping(), region=form.cleaned_data["region"],
+                    duplicates=form.cleaned_data["duplicates"],
+                )  # fmt: skip
+            except ImportRefused as refusal:
+                form.add_error(refusal.field if refusal.field in form.fields else None, refusal.text)
+        return _draft_page(request, self, lead_import, {"form": form, "preview": seen, "problem": seen.problem})
 
 
 def _create(request: HttpRequest, form: ImportForm) -> LeadImport | None:
-    """The import, on its way to a worker; None with the reason on the form when it is refused."""
+    """The import, on its way to a worker or as a draft; None with the reason on the form when it is refused."""
     given = form.cleaned_data
+    draft = "draft" in request.POST
     try:
         with transaction.atomic():
             lead_import = services.create_import(
-                owner=cast("User", request.user),
-                file=given["file"],
-                filename=given["file"].name,
-                region=given["region"],
-                consent_source=given["consent_source"],
-                device=given["device"],
+                owner=cast("User", request.user), filename=given["file"].name, draft=draft, **given
             )
-            # Without a broker the import is not lost: the next tick finds it.
-            transaction.on_commit(lambda: run_import.delay(import_id=lead_import.pk), robust=True)
+            if not draft:
+                _hand_over(lead_import)
     except ImportRefused as problem:
         form.add_error(problem.field if problem.field in form.fields else None, problem.text)
         return None
     return lead_import
+
+
+def _confirmed(request: HttpRequest, lead_import: LeadImport, form: DraftForm) -> HttpResponse:
+    """To the page that shows how it goes. Raises ImportRefused."""
+    given = {name: form.cleaned_data[name] for name in ("region", "consent_source", "duplicates", "device")}
+    with transaction.atomic():
+        drafts.confirm(lead_import=lead_import, mapping=form.mapping(), dry_run="dry_run" in request.POST, **given)
+        _hand_over(lead_import)
+    return back_to(lead_import)
+
+
+def _hand_over(lead_import: LeadImport) -> None:
+    """To a worker, after the commit. Without a broker the import is not lost: the next tick finds it."""
+    transaction.on_commit(lambda: run_import.delay(import_id=lead_import.pk), robust=True)
+
+
+def _draft_page(
+    request: HttpRequest, model_admin: Any, lead_import: LeadImport, context: dict[str, Any]
+) -> HttpResponse:
+    return page(
+        request,
+        model_admin=model_admin,
+        template="admin/leads/import_draft.html",
+        title=f"Import of {lead_import}",
+        context={**context, "back": list_url(LeadImport), "original": lead_import},
+    )
+
+
+def _settings_of(lead_import: LeadImport) -> dict[str, Any]:
+    return {
+        "region": lead_import.region,
+        "consent_source": lead_import.consent_source,
+        "duplicates": lead_import.duplicates,
+        "device": lead_import.device_id,
+    }
+
+
+def _draft_url(lead_import: LeadImport) -> str:
+    return reverse("admin:leads_leadimport_draft", args=[lead_import.pk])
 
 
 def _state_of(lead_import: LeadImport) -> dict[str, Any]:
@@ -163,42 +263,5 @@ def _state_of(lead_import: LeadImport) -> dict[str, Any]:
         "problems": list(lead_import.problems.all()[:20]),
         "problems_url": reverse("admin:leads_leadimport_problems", args=[lead_import.pk]),
         "leads_url": reverse("admin:leads_lead_changelist"),
+        "draft_url": _draft_url(lead_import) if drafts.may_confirm(lead_import) else "",
     }
-
-
-class _Echo:
-    """A file for :mod:`csv` that hands each line back."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
-def _problem_lines(lead_import: LeadImport) -> Iterator[str]:
-    """The CSV, line by line: the problem first, then the row as it came, by the columns of the first problem row.
-
-    Columns come from every row, because rows with surplus cells carry more; that is one pass over keys, kept small by
-    the number of columns and not of rows.
-    """
-    problems = LeadImportProblem.objects.filter(lead_import=lead_import).order_by("row_number")
-    columns = _columns(problems.values_list("values", flat=True).iterator(chunk_size=2000))
-    writer = csv.writer(_Echo())
-    yield "\ufeff" + writer.writerow(["row", "problem", "field", *map(neutral, columns)])
-    for problem in problems.iterator(chunk_size=2000):
-        values: Mapping[str, Any] = problem.values if isinstance(problem.values, dict) else {}
-        cells = [problem.message, problem.field, *(values.get(column, "") for column in columns)]
-        yield writer.writerow([problem.row_number, *map(neutral, cells)])
-
-
-def _columns(rows: Iterator[Any]) -> list[str]:
-    """Every key that occurs, in order of appearance."""
-    seen: dict[str, None] = {}
-    for values in rows:
-        if isinstance(values, dict):
-            seen.update(dict.fromkeys(values))
-    return list(seen)
-
-
-def neutral(value: Any) -> str:
-    """``value`` as text that no spreadsheet takes for a formula."""
-    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-    return f"'{text}" if text.lstrip(" ").startswith(FORMULA_STARTS) else text

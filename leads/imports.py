@@ -1,60 +1,40 @@
-"""From the records of a table to leads: which column means what, and what is wrong with a row. Pure: no Django.
+"""From the records of a table to leads: what its cells say, and what is wrong with a row. Pure: no Django.
 
 :func:`open_leads` refuses files that hold no leads; :meth:`LeadFile.rows` then yields each row either as a
-:class:`LeadRow` or as a :class:`RowProblem`, one at a time.
+:class:`LeadRow` or as a :class:`RowProblem`, one at a time. What a column means is decided in :mod:`leads.columns`.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
-from typing import BinaryIO
+from itertools import islice
+from typing import Any, BinaryIO
 
+from leads.cells import moment_of, tags_of, unguarded
+from leads.columns import STATUSES, Columns, ImportRefused, checked, guess, understood
 from leads.phones import PhoneProblem, known_region, parse_phone
 from leads.tables import LeadFileProblem, Record, Table, open_table
 
-__all__ = ["ImportRefused", "LeadFile", "LeadFileProblem", "LeadRow", "RowProblem", "clean_tags", "open_leads"]
+__all__ = [
+    "ColumnSeen", "ImportRefused", "LeadFile", "LeadFileProblem", "LeadRow", "RowProblem", "check_region", "look_at",
+    "open_leads",
+]  # fmt: skip
 
 NAME_LENGTH = 200
 TAG_LENGTH = 60
+SOURCE_LENGTH = 200
 MESSAGE_LENGTH = 300
 _CELL_KEPT = 10_000
-_COLUMNS_MOST = 200
-
-_ALIASES: Mapping[str, tuple[str, ...]] = {
-    # in the order of preference, where a file has several
-    "phone": (
-        "phone", "phone number", "whatsapp", "whatsapp number", "mobile", "mobile number", "mobile phone", "phone no",
-        "mobile no", "whatsapp no", "handphone", "cell", "cell phone", "msisdn", "tel", "telephone", "contact number",
-        "recipient phone", "no telefon", "nombor telefon", "no hp", "number",
-    ),
-    "name": ("name", "full name", "fullname", "contact name", "customer name", "lead name", "recipient name", "nama"),
-    "first_name": ("first name", "firstname", "given name"),
-    "last_name": ("last name", "lastname", "surname", "family name"),
-    "niche": ("niche", "niches"),
-    "status": ("target status", "target sta", "status", "lead status"),
-    "trigger": ("trigger", "triggers"),
-    "notes": ("notes", "note", "remarks", "remark", "comments", "comment", "journey", "catatan"),
-}  # fmt: skip
-_STATUSES = {
-    "": "",
-    "prospect": "prospect", "prospects": "prospect", "lead": "prospect",
-    "customer": "customer", "customers": "customer", "client": "customer",
-}  # fmt: skip
-_PROBLEM_COLUMNS = ["row", "problem", "field"]
-"""What the download of an import's problems puts before the file's own columns."""
-
-
-class ImportRefused(ValueError):  # noqa: N818 - reads as a fact
-    """An import that cannot be set up; ``field`` names what to change."""
-
-    def __init__(self, code: str, text: str, field: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-        self.field = field
+_SAMPLES = 50
+"""Rows that are looked at to guess what a column means."""
+_SHOWN = 3
+_ONE_OF_SEVERAL = ":::"
+"""What Google Contacts puts between several numbers in one cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +48,10 @@ class LeadRow:
     niches: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
     notes: str = ""
-    custom: Mapping[str, str] = field(default_factory=dict)
+    custom: Mapping[str, Any] = field(default_factory=dict)
+    consent_at: datetime | None = None
+    consent_source: str = ""
+    opted_out_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +66,17 @@ class RowProblem:
 
 
 @dataclass(frozen=True, slots=True)
-class _Columns:
-    """Positions of the columns that mean something, and (position, key) of the others."""
+class ColumnSeen:
+    """One column of a file: its title, what it is taken for (an entry of a mapping), and its first cells that say
+    anything."""
 
-    phone: tuple[int, ...]
-    name: tuple[int, ...]
-    niche: int | None
-    status: int | None
-    trigger: int | None
-    notes: int | None
-    custom: tuple[tuple[int, str], ...]
+    position: int
+    title: str
+    field: str
+    samples: tuple[str, ...]
+
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class _Wrong(Exception):  # noqa: N818 - reads as a fact
@@ -105,32 +89,66 @@ class _Wrong(Exception):  # noqa: N818 - reads as a fact
         self.message = message
 
 
-def open_leads(file: BinaryIO) -> LeadFile:
-    """The leads in ``file``, which must be seekable and stay open. Raises :class:`LeadFileProblem`."""
+def open_leads(file: BinaryIO, *, mapping: Sequence[str] = ()) -> LeadFile:
+    """The leads in ``file``, which must be seekable and stay open; columns are guessed where no mapping is given.
+
+    Raises :class:`LeadFileProblem`, and :class:`ImportRefused` for a mapping that does not fit.
+    """
     table = open_table(file)
-    return LeadFile(table, _columns(table.header))
+    entries = checked(mapping, table.header) if mapping else guess(table.header, _samples(table))
+    return LeadFile(table, understood(entries, table.header))
+
+
+def look_at(file: BinaryIO, *, mapping: Sequence[str] = ()) -> tuple[list[ColumnSeen], LeadFile | LeadFileProblem]:
+    """The columns of ``file`` as they would be taken, and its leads; or why it has none as long as that stands.
+
+    Raises what :func:`open_leads` raises, except for a missing column of phone numbers: that is there to be chosen.
+    """
+    table = open_table(file)
+    samples = _samples(table)
+    entries = checked(mapping, table.header) if mapping else guess(table.header, samples)
+    columns = [
+        ColumnSeen(position, title, entry, tuple(islice((row[position] for row in samples if row[position]), _SHOWN)))
+        for position, (title, entry) in enumerate(zip(table.header, entries, strict=True))
+    ]
+    try:
+        return columns, LeadFile(table, understood(entries, table.header))
+    except LeadFileProblem as problem:
+        return columns, problem
+
+
+def _samples(table: Table) -> list[list[str]]:
+    """The first rows, each as wide as the header."""
+    width = len(table.header)
+    rows = [cells for _, cells in islice(table.records(), _SAMPLES) if not isinstance(cells, str)]
+    return [[cell.strip() for cell in [*row, *[""] * width][:width]] for row in rows]
 
 
 class LeadFile:
     """A table whose columns have been understood."""
 
-    def __init__(self, table: Table, columns: _Columns) -> None:
+    def __init__(self, table: Table, columns: Columns) -> None:
         self._table = table
         self._columns = columns
         self._header = table.header
 
-    def count(self) -> int:
-        """How many rows :meth:`rows` yields. Raises :class:`LeadFileProblem` if there are none."""
-        number = sum(1 for _ in self._table.records())
-        if not number:
+    def count(self) -> int | None:
+        """How many rows :meth:`rows` will yield; of a workbook, about. Raises :class:`LeadFileProblem` if none."""
+        if next(self._table.records(), None) is None:
             raise LeadFileProblem("no_rows", "The file names its columns but has no rows below them.")
-        return number
+        return self._table.count()
 
     def rows(self, *, region: str, skip: int = 0) -> Iterator[LeadRow | RowProblem]:
         """Every row that holds anything, after the first ``skip`` of them."""
         for position, record in enumerate(self._table.records()):
             if position >= skip:
                 yield self._row(record, region)
+
+    def first(self, number: int, *, region: str) -> list[tuple[LeadRow | RowProblem, Mapping[str, str]]]:
+        """The first ``number`` rows, each with its cells by column as they came."""
+        return [
+            (self._row(record, region), self._values(record[1])) for record in islice(self._table.records(), number)
+        ]
 
     def _row(self, record: Record, region: str) -> LeadRow | RowProblem:
         number, cells = record
@@ -164,24 +182,49 @@ class LeadFile:
             "" if columns.status is None else _status(cells[columns.status]),
             () if columns.niche is None else _tags(cells[columns.niche], "niche"),
             () if columns.trigger is None else _tags(cells[columns.trigger], "trigger"),
-            "" if columns.notes is None else cells[columns.notes].strip(),
-            {key: cells[position].strip() for position, key in columns.custom if cells[position].strip()},
+            "" if columns.notes is None else unguarded(cells[columns.notes]).strip(),
+            self._custom(cells),
+            *self._consent(cells),
         )
 
     def _phone(self, cells: list[str], region: str) -> str:
         raw = cells[self._columns.phone[0]]
         if not raw.strip():
             raw = next((cells[position] for position in self._columns.phone if cells[position].strip()), "")
+        if _ONE_OF_SEVERAL in raw:
+            raw = next((part for part in raw.split(_ONE_OF_SEVERAL) if part.strip()), "")
         try:
             return parse_phone(raw, region=region)
         except PhoneProblem as problem:
             raise _Wrong("phone", problem.code, problem.text) from None
 
     def _name(self, cells: list[str]) -> str:
-        name = " ".join(" ".join(cells[position] for position in self._columns.name).split())
+        name = " ".join(" ".join(unguarded(cells[position]) for position in self._columns.name).split())
         if len(name) > NAME_LENGTH:
             raise _Wrong("name", "name_too_long", f"The name has {len(name)} characters: {NAME_LENGTH} are allowed.")
         return name
+
+    def _custom(self, cells: list[str]) -> Mapping[str, Any]:
+        own = self._columns.custom
+        values: dict[str, Any] = {key: unguarded(cells[place]).strip() for place, key in own if cells[place].strip()}
+        packed = self._columns.custom_json
+        if packed is not None and cells[packed].strip():
+            values.update(_unpacked(unguarded(cells[packed])))
+        return values
+
+    def _consent(self, cells: list[str]) -> tuple[datetime | None, str, datetime | None]:
+        columns = self._columns
+        source = "" if columns.consent_source is None else unguarded(cells[columns.consent_source]).strip()
+        if len(source) > SOURCE_LENGTH:
+            raise _Wrong(
+                "consent_source", "consent_source_too_long",
+                f"The consent's source has {len(source)} characters: {SOURCE_LENGTH} are allowed.",
+            )  # fmt: skip
+        return (
+            None if columns.consent_at is None else _moment(cells[columns.consent_at], "consent_at"),
+            source,
+            None if columns.opted_out_at is None else _moment(cells[columns.opted_out_at], "opted_out_at"),
+        )
 
     def _values(self, cells: list[str] | str) -> dict[str, str]:
         """The row by column, as it came, so that it can be mended and handed in again."""
@@ -196,75 +239,12 @@ class LeadFile:
         return values
 
 
-# -- Columns -----------------------------------------------------------------------------------------------------------
-
-
-def _columns(header: list[str]) -> _Columns:
-    """What each column means. Raises LeadFileProblem if none holds phone numbers."""
-    if len(header) > _COLUMNS_MOST:
-        raise LeadFileProblem("too_many_columns", f"The file has {len(header)} columns: {_COLUMNS_MOST} are allowed.")
-    titles = [re.sub(r"[\s_\-./:*]+", " ", title.strip("'\"").casefold()).strip() for title in header]
-    places = {
-        meaning: [titles.index(alias) for alias in aliases if alias in titles] for meaning, aliases in _ALIASES.items()
-    }
-    if not places["phone"]:
-        raise _no_phone_column(header)
-    name = places["name"][:1] or places["first_name"][:1] + places["last_name"][:1]
-    single = {
-        meaning: places[meaning][0] if places[meaning] else None for meaning in ("niche", "status", "trigger", "notes")
-    }
-    used = {places["phone"][0], *name, *(place for place in single.values() if place is not None)}
-    if titles[: len(_PROBLEM_COLUMNS)] == _PROBLEM_COLUMNS:
-        used.update(range(len(_PROBLEM_COLUMNS)))
-    return _Columns(
-        phone=tuple(places["phone"]),
-        name=tuple(name),
-        custom=tuple(_custom_keys(titles, used)),
-        **single,
-    )
-
-
-def _custom_keys(titles: list[str], used: set[int]) -> Iterator[tuple[int, str]]:
-    """Keys for the remaining columns, as templates can name them: “Order date” becomes ``order_date``."""
-    taken: set[str] = set()
-    for position, title in enumerate(titles):
-        if position in used:
-            continue
-        key = re.sub(r"\W+", "_", title).strip("_")[:TAG_LENGTH] or f"column_{position + 1}"
-        key = (
-            key
-            if key.isidentifier()
-            else f"column_{key}"
-            if f"column_{key}".isidentifier()
-            else f"column_{position + 1}"
-        )
-        if key in taken:
-            key = f"{key}_{position + 1}"
-        taken.add(key)
-        yield position, key
-
-
-def _no_phone_column(header: list[str]) -> LeadFileProblem:
-    for cell in header:
-        # Any country: a number written nationally counts too.
-        if sum(character.isdigit() for character in cell) >= 7:
-            return LeadFileProblem(
-                "no_header",
-                "The first row already holds a number: put a row above it that names the columns, as"
-                " name,phone,niche,target_status,trigger.",
-            )
-    found = ", ".join(f"“{title[:30]}”" for title in header[:8] if title)
-    return LeadFileProblem(
-        "no_phone_column", f"No column is called “phone” (found: {found}): give the column with the numbers that name."
-    )
-
-
 # -- Cells -------------------------------------------------------------------------------------------------------------
 
 
 def _status(cell: str) -> str:
     word = cell.strip()
-    status = _STATUSES.get(word.casefold())
+    status = STATUSES.get(word.casefold())
     if status is None:
         raise _Wrong(
             "status", "status_unknown", f"“{word[:30]}” is no status: write prospect or customer, or leave it empty."
@@ -276,7 +256,7 @@ def _status(cell: str) -> str:
 def _tags(cell: str, column: str) -> tuple[str, ...]:
     if not cell:
         return ()
-    tags = clean_tags(re.split(r"[,;|\n]", cell))
+    tags = tags_of(unguarded(cell))
     if any(len(tag) > TAG_LENGTH for tag in tags):
         raise _Wrong(
             column, f"{column}_too_long", f"A {column} may have {TAG_LENGTH} characters: separate several with commas."
@@ -284,9 +264,33 @@ def _tags(cell: str, column: str) -> tuple[str, ...]:
     return tags
 
 
-def clean_tags(tags: list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """``tags`` trimmed, without empty ones, each once, in their order."""
-    return tuple(dict.fromkeys(tag for tag in (" ".join(tag.split()) for tag in tags) if tag))
+def _moment(cell: str, column: str) -> datetime | None:
+    if not cell.strip():
+        return None
+    try:
+        return moment_of(cell)
+    except ValueError:
+        raise _Wrong(
+            column, f"{column}_invalid", f"“{cell.strip()[:40]}” is no time: write it as 2026-01-31T12:00:00+00:00."
+        ) from None
+
+
+def _unpacked(cell: str) -> dict[str, Any]:
+    """The object in a cell of JSON, as PostgreSQL can keep it."""
+    try:
+        values = json.loads(cell, parse_constant=_no_constant)
+        # A number beyond the finite ones reads as infinite, half a surrogate pair has no UTF-8.
+        text = json.dumps(values, allow_nan=False, ensure_ascii=False)
+        text.encode()
+        if isinstance(values, dict) and not _NUL.search(text):
+            return values
+    except (ValueError, RecursionError):
+        pass
+    raise _Wrong("custom_json", "custom_json_invalid", 'This is no JSON object: write it as {"city": "Ipoh"}.')
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
 
 
 def check_region(region: str) -> str:

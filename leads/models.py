@@ -95,28 +95,41 @@ class LeadImport(models.Model):
     """One file of leads: what was asked for, how far it is, and what became of each row."""
 
     class State(models.TextChoices):
-        """An import is resumed from ``rows_done`` when the process that ran it died."""
+        """An import is resumed from ``rows_done`` when the process that ran it died. A draft waits for its owner."""
 
+        DRAFT = "draft", "Draft"
         WAITING = "waiting", "Waiting"
         RUNNING = "running", "Running"
         FINISHED = "finished", "Finished"
         FAILED = "failed", "Failed"
 
+    class Duplicates(models.TextChoices):
+        """What happens to a person who is there already, or stands in the file twice."""
+
+        MERGE = "merge", "Merge: fill what is empty, add tags"
+        SKIP = "skip", "Skip: leave those who are there as they are"
+        OVERWRITE = "overwrite", "Overwrite: what the file says wins"
+
     access = Access(owner="owner")
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="lead_imports")
-    file = models.FileField(upload_to="imports/%Y/%m/")
+    file = models.FileField(upload_to="imports/%Y/%m/", blank=True)
     filename = models.CharField(max_length=255)
     region = models.CharField(max_length=2, help_text="Country of numbers written without a country code, as MY.")
     consent_source = models.CharField(max_length=200, blank=True)
     device = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True)
+    mapping = models.JSONField(default=list, blank=True, help_text="What each column means; empty: by its title.")
+    duplicates = models.CharField(max_length=9, choices=Duplicates, default=Duplicates.MERGE)
+    dry_run = models.BooleanField(default=False, help_text="Only count and find problems; write no lead.")
     state = models.CharField(max_length=8, choices=State, default=State.WAITING)
     error = models.TextField(blank=True, help_text="Why the whole file was refused.")
     rows_done = models.PositiveIntegerField(default=0)
     rows_total = models.PositiveIntegerField(null=True, blank=True)
     accepted = models.PositiveIntegerField(default=0)
     merged = models.PositiveIntegerField(default=0)
+    skipped = models.PositiveIntegerField(default=0)
     rejected = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveSmallIntegerField(default=0, help_text="Starts since the last row that went in.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     finished_at = models.DateTimeField(null=True, blank=True)
 
@@ -125,8 +138,11 @@ class LeadImport(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(state__in=["waiting", "running", "finished", "failed"]), name="import_state_known"
-            )
+                condition=Q(state__in=["draft", "waiting", "running", "finished", "failed"]), name="import_state_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(duplicates__in=["merge", "skip", "overwrite"]), name="import_duplicates_known"
+            ),
         ]
         ordering = ["-id"]
 

@@ -18,6 +18,9 @@ from typing import Any
 from django.db import connection
 
 from leads.imports import LeadRow, RowProblem
+from leads.models import LeadImport
+
+Duplicates = LeadImport.Duplicates
 
 _IMPORT_LOCK = "flotilla.leads.import"
 _SLOT_LOCK = "flotilla.leads.import_slot"
@@ -30,13 +33,23 @@ class ImportBusy(Exception):  # noqa: N818 - reads as a fact
 
 # -- Merging -----------------------------------------------------------------------------------------------------------
 
-_MERGE = """
+_INSERT = """
 INSERT INTO leads_lead AS lead (owner_id, phone, name, status, niches, triggers, notes, custom, device_id,
-                                consent_at, consent_source, created_at, updated_at)
+                                consent_at, consent_source, opted_out_at, created_at, updated_at)
 SELECT %(owner)s, phone, name, coalesce(nullif(status, ''), 'prospect'), niches, triggers, notes, custom,
-       %(device)s::bigint, %(consent_at)s::timestamptz, %(consent_source)s, %(now)s, %(now)s
-FROM {source} ORDER BY position
+       %(device)s::bigint, row_consent_at, row_consent_source, opted_out_at, %(now)s, %(now)s
+FROM (SELECT *,
+             -- consent by row goes before that of the whole file; whoever refused in the file gets none from it
+             CASE WHEN consent_at IS NOT NULL THEN consent_at WHEN consent_source <> '' THEN %(now)s::timestamptz
+                  WHEN opted_out_at IS NULL THEN %(consent_at)s::timestamptz END AS row_consent_at,
+             CASE WHEN consent_source <> '' THEN consent_source
+                  WHEN opted_out_at IS NULL OR consent_at IS NOT NULL THEN %(consent_source)s
+                  ELSE '' END AS row_consent_source
+      FROM {source}) source
+ORDER BY position
 ON CONFLICT (owner_id, phone) DO UPDATE SET
+"""
+_MERGE = """
     name = CASE WHEN lead.name = '' THEN excluded.name ELSE lead.name END,
     status = CASE WHEN excluded.status = 'customer' THEN 'customer' ELSE lead.status END,
     niches = lead.niches || ARRAY(SELECT tag FROM unnest(excluded.niches) WITH ORDINALITY AS t (tag, place)
@@ -51,6 +64,7 @@ ON CONFLICT (owner_id, phone) DO UPDATE SET
     consent_source = CASE WHEN lead.consent_at IS NULL AND lead.opted_out_at IS NULL
                                AND excluded.consent_at IS NOT NULL
                           THEN excluded.consent_source ELSE lead.consent_source END,
+    opted_out_at = coalesce(lead.opted_out_at, excluded.opted_out_at),
     updated_at = excluded.updated_at
 -- a row that says nothing new is not written again
 WHERE (lead.name = '' AND excluded.name <> '')
@@ -61,16 +75,56 @@ WHERE (lead.name = '' AND excluded.name <> '')
    OR (excluded.custom || lead.custom) <> lead.custom
    OR (lead.device_id IS NULL AND excluded.device_id IS NOT NULL)
    OR (lead.consent_at IS NULL AND lead.opted_out_at IS NULL AND excluded.consent_at IS NOT NULL)
-RETURNING xmax = 0  -- true: inserted; an update leaves its own transaction there
+   OR (lead.opted_out_at IS NULL AND excluded.opted_out_at IS NOT NULL)
 """
-_MANY = (
-    f"WITH merged (fresh) AS ({_MERGE.format(source='lead_chunk')}) SELECT count(*) FILTER (WHERE fresh) FROM merged"  # noqa: S608 - constants only
-)
-_ONE = _MERGE.format(
+# What the file says wins; what it leaves empty it does not say. "excluded" holds 'prospect' for an empty status, so the
+# row's own word is looked up where it came from.
+_OVERWRITE = """
+    name = coalesce(nullif(excluded.name, ''), lead.name),
+    status = coalesce((SELECT nullif(said.status, '') FROM {source} WHERE said.phone = excluded.phone), lead.status),
+    niches = CASE WHEN excluded.niches = '{{}}' THEN lead.niches ELSE excluded.niches END,
+    triggers = CASE WHEN excluded.triggers = '{{}}' THEN lead.triggers ELSE excluded.triggers END,
+    notes = coalesce(nullif(excluded.notes, ''), lead.notes),
+    custom = lead.custom || excluded.custom,
+    device_id = coalesce(excluded.device_id, lead.device_id),
+    consent_at = CASE WHEN lead.opted_out_at IS NULL THEN coalesce(excluded.consent_at, lead.consent_at)
+                      ELSE lead.consent_at END,
+    consent_source = CASE WHEN lead.opted_out_at IS NULL AND excluded.consent_at IS NOT NULL
+                          THEN excluded.consent_source ELSE lead.consent_source END,
+    opted_out_at = coalesce(lead.opted_out_at, excluded.opted_out_at),
+    updated_at = excluded.updated_at
+"""
+_SKIP = """
+    opted_out_at = excluded.opted_out_at, updated_at = excluded.updated_at
+-- whoever is there stays as they are, but a refusal is never passed over
+WHERE lead.opted_out_at IS NULL AND excluded.opted_out_at IS NOT NULL
+"""
+_RETURNING = " RETURNING xmax = 0"  # true: inserted; an update leaves its own transaction there
+
+
+def _many(rule: str) -> str:
+    statement = (_INSERT + rule).format(source="lead_chunk AS said") + _RETURNING
+    return f"WITH merged (fresh) AS ({statement}) SELECT count(*) FILTER (WHERE fresh) FROM merged"  # noqa: S608 - constants only
+
+
+_MANY = {
+    Duplicates.MERGE: _many(_MERGE),
+    Duplicates.OVERWRITE: _many(_OVERWRITE),
+    Duplicates.SKIP: _many(_SKIP),
+}
+_ONE = (_INSERT + _MERGE).format(
     source="""(VALUES (1, %(phone)s::varchar, %(name)s::varchar, %(status)s::varchar, %(niches)s::varchar[],
-                       %(triggers)s::varchar[], %(notes)s::text, %(custom)s::jsonb))
-              AS one (position, phone, name, status, niches, triggers, notes, custom)"""
-)
+                       %(triggers)s::varchar[], %(notes)s::text, %(custom)s::jsonb, NULL::timestamptz, ''::varchar,
+                       NULL::timestamptz))
+              AS said (position, phone, name, status, niches, triggers, notes, custom, consent_at, consent_source,
+                       opted_out_at)"""
+) + _RETURNING
+# Phones that this session's dry run has met, so that it counts as the import would.
+_MEET = """
+WITH met AS (INSERT INTO lead_met SELECT phone FROM lead_chunk ON CONFLICT DO NOTHING RETURNING phone)
+SELECT count(*) FROM met WHERE NOT EXISTS (
+    SELECT FROM leads_lead lead WHERE lead.owner_id = %(owner)s AND lead.phone = met.phone)
+"""
 
 
 def merge_rows(
@@ -81,31 +135,20 @@ def merge_rows(
     consent_at: datetime | None,
     consent_source: str,
     now: datetime,
+    duplicates: Duplicates = Duplicates.MERGE,
 ) -> int:
-    """Merge ``rows``, each phone once among them, into the owner's leads; returns how many leads are new.
+    """Put ``rows``, each phone once among them, into the owner's leads; returns how many leads are new.
 
     Call it in a transaction. Imports of one owner take turns, since two that know the same people in different order
     would wait for each other crosswise; the rows keep the file's order, which is the order campaigns send in.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), %s)", [_OWNER_LOCK, owner_id])
+        _stage(cursor, rows)
+        if duplicates == Duplicates.OVERWRITE:
+            cursor.execute("CREATE INDEX ON lead_chunk (phone)")  # each row of the conflict looks its own word up
         cursor.execute(
-            """CREATE TEMPORARY TABLE lead_chunk (position int, phone varchar, name varchar, status varchar,
-                   niches varchar[], triggers varchar[], notes text, custom jsonb) ON COMMIT DROP"""
-        )
-        _copy(
-            cursor,
-            "COPY lead_chunk FROM STDIN (FORMAT csv)",
-            (
-                (
-                    position, row.phone, row.name, row.status, _array(row.niches), _array(row.triggers), row.notes,
-                    _json(row.custom),
-                )
-                for position, row in enumerate(rows)
-            ),
-        )  # fmt: skip
-        cursor.execute(
-            _MANY,
+            _MANY[duplicates],
             {
                 "owner": owner_id,
                 "device": device_id,
@@ -117,6 +160,46 @@ def merge_rows(
         fresh = int(cursor.fetchone()[0])
         cursor.execute("DROP TABLE lead_chunk")
     return fresh
+
+
+def begin_counting() -> None:
+    """Begin a dry run: no phone has been met yet. The table is this database session's own, and goes with it."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE IF NOT EXISTS lead_met (phone varchar PRIMARY KEY)")
+        cursor.execute("TRUNCATE lead_met")
+
+
+def count_rows(*, owner_id: int, rows: Sequence[LeadRow]) -> int:
+    """How many new leads :func:`merge_rows` would make of ``rows`` after those that were counted before. Writes none.
+
+    Call it in a transaction, after :func:`begin_counting`.
+    """
+    with connection.cursor() as cursor:
+        _stage(cursor, rows)
+        cursor.execute(_MEET, {"owner": owner_id})
+        fresh = int(cursor.fetchone()[0])
+        cursor.execute("DROP TABLE lead_chunk")
+    return fresh
+
+
+def _stage(cursor: Any, rows: Sequence[LeadRow]) -> None:
+    """``rows`` into the temporary table ``lead_chunk``."""
+    cursor.execute(
+        """CREATE TEMPORARY TABLE lead_chunk (position int, phone varchar, name varchar, status varchar,
+               niches varchar[], triggers varchar[], notes text, custom jsonb, consent_at timestamptz,
+               consent_source varchar, opted_out_at timestamptz) ON COMMIT DROP"""
+    )
+    _copy(
+        cursor,
+        "COPY lead_chunk FROM STDIN (FORMAT csv, FORCE_NULL (consent_at, opted_out_at))",
+        (
+            (
+                position, row.phone, row.name, row.status, _array(row.niches), _array(row.triggers), row.notes,
+                _json(row.custom), row.consent_at or "", row.consent_source, row.opted_out_at or "",
+            )
+            for position, row in enumerate(rows)
+        ),
+    )  # fmt: skip
 
 
 def merge_one(
@@ -174,7 +257,8 @@ def store_problems(*, import_id: int, problems: Iterable[RowProblem]) -> None:
 
 
 def _copy(cursor: Any, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    """COPY ``rows`` in with whichever driver Django uses. Every cell is quoted, so none of them reads as NULL."""
+    """COPY ``rows`` in with whichever driver Django uses. Every cell is quoted, so none of them reads as NULL
+    by accident."""
     buffer = io.StringIO(newline="")
     csv.writer(buffer, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
     driver = cursor.cursor

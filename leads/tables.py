@@ -1,7 +1,7 @@
 """Files that hold a table, read as a stream of records: encodings, delimiters, quotation marks. Pure: no Django.
 
-Memory stays flat however long the file is. :func:`open_table` looks at the first bytes and picks the reader, which is
-where another file format joins.
+Memory stays flat however long the file is. :func:`open_table` looks at the first bytes and picks the reader: text is
+read here, workbooks in :mod:`leads.sheets`.
 """
 
 from __future__ import annotations
@@ -13,21 +13,18 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
-Record = tuple[int, list[str] | str]
-"""(row number, cells); a string instead of cells is the raw line of a row whose quotation mark never closes.
+from leads.sheets import open_sheet
+from leads.tabular import CONTROL, LeadFileProblem, Record, Table
 
-Row numbers are those that a spreadsheet shows: the header is row 1, blank rows count, and a row whose cells hold line
-breaks counts once.
-"""
+__all__ = ["CsvTable", "LeadFileProblem", "Record", "Table", "open_table"]
 
 _BLOCK = 1 << 18
 _SAMPLE = 4096
 _LONGEST_LINE = 1_000_000
-_LINES_PER_RECORD = 200
+_LINES_PER_RECORD = 1000
 _DELIMITERS = ",;\t|"
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _EXCEL_HINT = re.compile(r"\"?sep=(.)\"?\s*", re.IGNORECASE)
 _BOMS = (
@@ -37,43 +34,24 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_ZIP = b"PK\x03\x04"
 _OTHER_FORMATS = (
-    (b"PK\x03\x04", "a workbook: open it in your spreadsheet, save it as “CSV UTF-8”, and import that"),
-    (b"\xd0\xcf\x11\xe0", "an old workbook: open it in your spreadsheet, save it as “CSV UTF-8”, and import that"),
+    (
+        b"\xd0\xcf\x11\xe0",
+        "a workbook of an old format or with a password: save it as .xlsx without one, and import that",
+    ),
     (b"%PDF", "a PDF: import the table it was made from, as CSV"),
     (b"\x1f\x8b", "compressed: unpack it and import the CSV inside"),
     (b"<", "a web page, whatever its name says: open it in a spreadsheet and save it as “CSV UTF-8”"),
 )
 
 
-class LeadFileProblem(ValueError):  # noqa: N818 - reads as a fact
-    """A file that cannot be read at all: ``code`` is stable, ``text`` is one line that says what to do."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-
-
-class Table(Protocol):
-    """What a reader offers; both members may be asked for any number of times, one after the other."""
-
-    @property
-    def header(self) -> list[str]:
-        """Names of the columns as they stand in the file."""
-
-    @property
-    def damaged(self) -> bool:
-        """Whether some characters could not be read and stand as U+FFFD."""
-
-    def records(self) -> Iterator[Record]:
-        """The rows below the header that hold anything, in order."""
-
-
 def open_table(file: BinaryIO) -> Table:
     """The table in ``file``, which must be seekable and stay open. Raises :class:`LeadFileProblem`."""
     file.seek(0)
     start = file.read(_SAMPLE)
+    if start.startswith(_ZIP):
+        return open_sheet(file)
     if not start.strip():
         raise LeadFileProblem("empty", "The file is empty.")
     for signature, what in _OTHER_FORMATS:
@@ -149,7 +127,7 @@ def _lines(file: BinaryIO, text: _Text) -> Iterator[str]:
     )
     rest = ""
     for block in _decoded(file, decoder):
-        decoded = _CONTROL.sub("", block) if _CONTROL.search(block) else block
+        decoded = CONTROL.sub("", block) if CONTROL.search(block) else block
         lines = (rest + decoded).split("\n")
         rest = lines.pop()
         if len(rest) > _LONGEST_LINE:
@@ -222,6 +200,10 @@ class CsvTable:
         for number, cells in self._all(width=len(self.header)):
             if number > self._header_row:
                 yield number, cells
+
+    def count(self) -> int:
+        """See :class:`Table`."""
+        return sum(1 for _ in self.records())
 
     def _layout(self) -> tuple[str, int]:
         """(delimiter, lines before the table): from a ``sep=`` line, or the one that makes most columns."""

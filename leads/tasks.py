@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import structlog
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 
-from leads import services
+from leads import services, uploads
 
 log = structlog.get_logger(__name__)
 
@@ -30,3 +31,9 @@ def resume_imports() -> None:
     """Beat, every half minute: go on with imports that were interrupted or never began."""
     for import_id in services.idle_imports(now=timezone.now()):
         run_import.delay(import_id=import_id)
+
+
+@shared_task(name="leads.remove_import_files")
+def remove_import_files() -> None:
+    """Beat, every hour: uploaded files that are older than the setting says go."""
+    uploads.remove_old(now=timezone.now(), keep_days=settings.FLOTILLA_IMPORT_FILE_DAYS)

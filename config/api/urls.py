@@ -12,8 +12,9 @@ from campaigns.api import CampaignViewSet, RunViewSet
 from config.api.schema import Generator
 from config.api.tokens import LogoutView, TokenView
 from devices.api import DeviceViewSet, PoolViewSet
-from leads.api import LeadImportViewSet, LeadViewSet
+from leads.api import LeadViewSet
 from leads.api_consent import WaiversView, WaiverView
+from leads.api_imports import LeadImportViewSet
 from messaging.api import MessageViewSet
 from messaging.api_erase import EraseView
 from messaging.api_halt import HaltView

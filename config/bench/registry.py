@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from config.bench import end_to_end, fan_out, pacing, queues, release, single_device
+from config.bench import end_to_end, fan_out, imports, pacing, queues, release, single_device
 from config.bench.kind import Bench
 
 BENCHES: tuple[Bench, ...] = (
@@ -11,6 +11,7 @@ BENCHES: tuple[Bench, ...] = (
     single_device.BENCH,
     pacing.BENCH,
     fan_out.BENCH,
+    imports.BENCH,
     release.BENCH,
 )
 

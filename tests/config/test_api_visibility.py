@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from campaigns import services as campaigns
 from config.api.urls import router
 from devices.models import Device, DeviceShare, Pool
 from leads.models import LeadImport
+from leads.services import create_import
 from messaging.services import send_single
 from tests.api_support import V1, caller, fields_of, problem
 from tests.factories import make_campaign, make_device, make_leads, make_user
@@ -34,6 +37,7 @@ class Resource:
     actions: tuple[str, ...] = ()
     below: tuple[str, ...] = field(default=())
     together: tuple[str, ...] = ()  # actions on many rows at once
+    whole: tuple[str, ...] = ()  # what is read of all rows at once
 
 
 def _run(owner: User, device: Device) -> Any:
@@ -43,7 +47,10 @@ def _run(owner: User, device: Device) -> Any:
 
 
 def _import(owner: User, device: Device) -> LeadImport:
-    return LeadImport.objects.create(owner=owner, file="x.csv", filename="x.csv", region="MY", device=device)
+    return create_import(
+        owner=owner, file=io.BytesIO(b"phone\n0123456789\n"), filename="x.csv", region="MY", consent_source="",
+        device=device, draft=True,
+    )  # fmt: skip
 
 
 RESOURCES: dict[str, Resource] = {
@@ -54,8 +61,9 @@ RESOURCES: dict[str, Resource] = {
                       post={"name": "n"}, deletable=True),
     "leads": Resource(lambda owner, device: make_leads(1, owner=owner, device=device)[0], shared=True,
                       patch={"name": "renamed"}, post={"phone": "+60123456789"}, deletable=True,
-                      actions=("opt-out", "opt-in", "review"), below=("consent",)),
-    "leads/imports": Resource(_import, post={}, below=("problems",)),
+                      actions=("opt-out", "opt-in", "review"), below=("consent",), whole=("export",)),
+    "leads/imports": Resource(_import, post={}, actions=("confirm", "preview"),
+                              below=("problems", "problems.csv", "preview")),
     "campaigns": Resource(lambda owner, device: make_campaign(owner=owner), patch={"name": "renamed"},
                           post={"name": "n", "text": "t"}, deletable=True, actions=("launch",),
                           below=("runs", "preview")),
@@ -67,6 +75,11 @@ RESOURCES: dict[str, Resource] = {
 }  # fmt: skip
 
 NAMES = sorted(RESOURCES)
+
+
+@pytest.fixture(autouse=True)
+def _media(settings: Any, tmp_path: Path) -> None:
+    settings.MEDIA_ROOT = tmp_path
 
 
 @pytest.fixture
@@ -85,7 +98,8 @@ def test_the_table_holds_every_address():
         every = [(action, method) for action in viewset.get_extra_actions() for method in action.mapping]
         resource = RESOURCES[prefix]
         assert {(action.url_path, method) for action, method in every if not action.detail} == {
-            (name, "post") for name in resource.together
+            *((name, "post") for name in resource.together),
+            *((name, "get") for name in resource.whole),
         }
         extra = {(action.url_path, method) for action, method in every if action.detail}
         assert extra == {(name, "post") for name in resource.actions} | {(name, "get") for name in resource.below}

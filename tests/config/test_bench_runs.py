@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from django.db import connection
 
-from config.bench import end_to_end, fan_out, pacing, queues, release, single_device
+from config.bench import end_to_end, fan_out, imports, pacing, queues, release, seeding, single_device
 from config.bench.corridor import Passage
 from config.bench.registry import BENCHES, BY_NAME
 from config.bench.results import BenchFailed, Goal, Line
@@ -112,6 +112,26 @@ def test_fan_out_can_miss(stage):
     assert by_name(fan_out.run(stage, replace(FAN_OUT, rounds=1, ratio_bound=0.001)))["fan_out"].holds is False
 
 
+IMPORT = imports.Plan(rows=300, rounds=1, ratio_bound=1e6, memory_bound_mb=5000)
+
+
+def test_import(stage):
+    lines = by_name(imports.run(stage, IMPORT))
+    assert [line.holds for line in lines.values()] == [True, True]
+
+
+def test_import_can_miss(stage):
+    lines = by_name(imports.run(stage, replace(IMPORT, ratio_bound=0.001, memory_bound_mb=1)))
+    assert [line.holds for line in lines.values()] == [False, False]
+
+
+def test_an_import_that_loses_a_row_is_no_figure(stage, tmp_path):
+    imports.write_source(source := tmp_path / "leads.csv", rows=5)
+    source.write_text(source.read_text() + "Person 0 again,+60120000000,,,,\n")
+    with pytest.raises(BenchFailed, match="5 leads came out of 6 rows"):
+        imports.measure_ours(stage, source=source, owner=seeding.make_owner(), rows=6)
+
+
 RELEASE = release.Plan(messages=300, devices=20, rounds=2, ratio_bound=1e6)
 
 
@@ -154,4 +174,4 @@ def test_workers_get_none_of_the_products_secrets(stage):
 
 
 def test_the_registry_knows_each_bench_once():
-    assert len(BY_NAME) == len(BENCHES) == 6
+    assert len(BY_NAME) == len(BENCHES) == 7

@@ -51,6 +51,18 @@ def test_it_says_what_became_of_the_rows_and_why(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.django_db
+def test_a_dry_run_then_an_import_that_skips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    owner = make_user()
+    path = write(tmp_path, "name,phone\nAli,0123456789\nAli,+60123456789\n")
+    call_command("import_leads", path, owner=owner.username, dry_run=True)
+    assert not Lead.objects.exists()
+    call_command("import_leads", path, owner=owner.username, duplicates="skip")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "2 rows: 1 accepted, 1 merged into leads that were there, 0 rejected." in printed
+    assert "2 rows: 1 accepted, 0 merged into leads that were there, 1 skipped, 0 rejected." in printed
+
+
+@pytest.mark.django_db
 def test_what_it_cannot_do_is_one_clear_line(tmp_path: Path) -> None:
     owner = make_user()
     good = write(tmp_path, "phone\n0123456789\n")

@@ -129,6 +129,45 @@ def test_short_rows_are_filled_up() -> None:
     assert (row.name, row.niches) == ("", ())
 
 
+# -- As other programs write them --------------------------------------------------------------------------------------
+
+EXPORTS = {
+    "Google Contacts, as it was": (
+        "Name,Given Name,Additional Name,Family Name,Group Membership,Phone 1 - Type,Phone 1 - Value,Phone 2 - Type,"
+        "Phone 2 - Value,Notes\n"
+        "Mei Ling Tan,Mei Ling,,Tan,* myContacts,Mobile,+60 12-345 6789 ::: +60 3-2000 0000,,,met\n"
+    ),
+    "Google Contacts": (
+        "First Name,Last Name,Notes,Labels,Phone 1 - Label,Phone 1 - Value,Phone 2 - Label,Phone 2 - Value\n"
+        "Mei Ling,Tan,met,* myContacts,,,Mobile,012-345 6789\n"
+    ),
+    "HubSpot": (
+        '"Record ID","First Name","Last Name","Email","Phone Number","Mobile Phone Number","Lead Status","Notes"\r\n'
+        '"151","Mei Ling","Tan","m@example.com","","+60123456789","Open deal","met"\r\n'
+    ),
+    "Mailchimp": (
+        '"Email Address","First Name","Last Name",Phone Number,Notes,MEMBER_RATING,OPTIN_TIME,TAGS\n'
+        'm@example.com,Mei Ling,Tan,60123456789,met,2,"2026-01-01 10:00:00","""Gold"",""VIP"""\n'
+    ),
+    "a spreadsheet in Spanish": "Full name;Teléfono;Notes\nMei Ling Tan;’012 345 6789;met\n",
+    "a spreadsheet in Arabic": "Name\tرقم الهاتف\tNotes\nMei Ling Tan\t٠١٢٣٤٥٦٧٨٩\tmet\n",
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_exports_of_other_programs(name: str, encoding: str) -> None:
+    (row,) = leads(EXPORTS[name].encode(encoding))
+    assert (row.name, row.phone, row.notes, row.status) == ("Mei Ling Tan", "+60123456789", "met", "")
+
+
+def test_a_status_of_another_program_is_a_field_and_ours_is_judged() -> None:
+    (row,) = leads("phone,status\n0123456789,subscribed\n")
+    assert (row.status, row.custom) == ("", {"status": "subscribed"})
+    assert [type(row) for row in read("phone,status\n0123456789,customer\n0123456780,vip\n")] == [LeadRow, RowProblem]
+    assert problem("phone,target_status\n0123456789,subscribed\n").code == "status_unknown"
+
+
 # -- Bytes -------------------------------------------------------------------------------------------------------------
 
 TEXT = "name;phone\r\nZoë Müller;+60123456789\r\n"

@@ -1,4 +1,4 @@
-"""``manage.py import_leads``: take a CSV of leads in, here and now."""
+"""``manage.py import_leads``: take a file of leads in, here and now."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from leads.models import LeadImport
 class Command(BaseCommand):
     """Imports in this process, with a progress bar; other imports may run beside it."""
 
-    help = "Import leads from a CSV file: name, phone, niche, target_status, trigger, and columns of your own."
+    help = "Import leads from CSV or .xlsx: name, phone, niche, target_status, trigger, and columns of your own."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Django's hook."""
-        parser.add_argument("file", type=Path, help="a CSV file whose first row names the columns")
+        parser.add_argument("file", type=Path, help="a CSV or .xlsx file whose first row names the columns")
         parser.add_argument("--owner", required=True, help="user name of the person these leads will belong to")
         parser.add_argument(
             "--region",
@@ -35,6 +35,11 @@ class Command(BaseCommand):
             help="country of numbers without a country code, as MY",
         )
         parser.add_argument("--consent", default="", help="where and how these people agreed; bulk sends need it")
+        parser.add_argument(
+            "--duplicates", choices=LeadImport.Duplicates.values, default="merge",
+            help="what happens to people who are there already",
+        )  # fmt: skip
+        parser.add_argument("--dry-run", action="store_true", help="only count, and find what is wrong; write no lead")
         parser.add_argument("--device", type=int, help="id of the owner's device that these leads belong to")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ARG002 - Django's signature
@@ -73,6 +78,8 @@ class Command(BaseCommand):
                     region=options["region"],
                     consent_source=options["consent"],
                     device=device,
+                    duplicates=options["duplicates"],
+                    dry_run=options["dry_run"],
                 )
         except OSError as error:
             raise CommandError(f"{path} cannot be read: {error.strerror}.") from None
@@ -95,7 +102,7 @@ def _show(result: services.ImportSummary, console: Console) -> None:
     """The counts, then each reason with its first rows."""
     console.print(
         f"{result.rows_done:,} rows: {result.accepted:,} accepted, {result.merged:,} merged into leads that were there,"
-        f" {result.rejected:,} rejected."
+        f"{f' {result.skipped:,} skipped,' if result.skipped else ''} {result.rejected:,} rejected."
     )
     if not result.reasons:
         return
