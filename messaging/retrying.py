@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import structlog
 from django.db import connection, transaction
@@ -88,7 +89,8 @@ def retry_failed(*, message_ids: Iterable[int], now: datetime, insist: bool = Fa
         Batch.objects.filter(pk__in=batches, state=BatchState.FINISHED).update(
             state=BatchState.RUNNING, finished_at=None
         )
-        wake(devices)
+        # After the commit: a record that waits for one of these streams holds its device, and must not be waited for.
+        transaction.on_commit(partial(wake, devices))
     log.info("retry.asked", retried=retried, left_alone=left_alone)
     return Retried(retried, left_alone)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -178,36 +179,29 @@ def _end_unsent(batch_id: int, state: State, code: str, text: str) -> int:
     """
     column = {State.CANCELLED: "cancelled", State.FAILED: "failed", State.EXPIRED: "expired"}[state]
     with connection.cursor() as cursor:
-        # Devices first, in id order: a record holds its device while it waits for its stream.
-        cursor.execute(
-            """SELECT id FROM devices_device
-               WHERE id IN (SELECT device_id FROM messaging_stream WHERE batch_id = %s AND is_open)
-               ORDER BY id FOR NO KEY UPDATE""",
-            [batch_id],
-        )
-        devices = [row[0] for row in cursor.fetchall()]
         cursor.execute(
             f"""WITH ended AS (
                     UPDATE messaging_message m
                     SET state = CASE WHEN {IN_DOUBT} THEN 'unknown' ELSE %(state)s END,
                         error_code = %(code)s, error_text = %(text)s
                     WHERE batch_id = %(batch)s AND state IN ('pending', 'queued')
-                    RETURNING stream_id, state
+                    RETURNING stream_id, device_id, state
                 ), counts AS (
-                    SELECT stream_id, count(*) AS n, count(*) FILTER (WHERE state = 'unknown') AS doubted
-                    FROM ended GROUP BY stream_id
+                    SELECT stream_id, device_id, count(*) AS n, count(*) FILTER (WHERE state = 'unknown') AS doubted
+                    FROM ended GROUP BY stream_id, device_id
                 ), counted AS (
                     UPDATE messaging_stream s
                     SET waiting = s.waiting - n, {column} = s.{column} + n - doubted, unknown = s.unknown + doubted,
                         is_open = s.waiting - n > 0
                     FROM counts WHERE s.id = counts.stream_id
                 )
-                SELECT coalesce(sum(n), 0) FROM counts""",  # noqa: S608 - columns and a condition of ours
+                SELECT coalesce(sum(n), 0), array_agg(DISTINCT device_id) FROM counts""",  # noqa: S608 - ours
             {"state": state.value, "code": code, "text": text[:300], "batch": batch_id},
         )
-        (number,) = cursor.fetchone()
-    if number:
-        wake(devices)
+        number, devices = cursor.fetchone()
+    if devices:
+        # After the commit: a record that waits for one of these streams holds its device, and must not be waited for.
+        transaction.on_commit(partial(wake, devices))
     return int(number)
 
 
