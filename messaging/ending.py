@@ -1,13 +1,13 @@
 """Ending what has not been sent: the messages of a batch that was cancelled, failed or expired.
 
-No claim succeeds once the batch's own row says so; what is done here is the book-keeping. It goes in small
-transactions, because each holds the devices it works on: a million cancelled messages must not stop what other batches
-have on the same devices. Whoever runs out of time leaves the rest to the next tick.
+No claim succeeds once the batch's own row says so; what is done here is the book-keeping, in small transactions, because
+each holds streams that somebody's record may wait for. Whoever runs out of time leaves the rest to the next tick.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -17,6 +17,7 @@ from django.db.models import Q
 from messaging.dispatch.statements import IN_DOUBT
 from messaging.models import Batch, BatchState, Stream
 from messaging.states import State
+from messaging.waking import wake
 
 STREAMS_AT_ONCE = 50
 MESSAGES_PER_STREAM = 2_000
@@ -29,9 +30,6 @@ ENDS = {
     BatchState.FINISHED: (State.EXPIRED, "expired"),
 }
 """How unsent messages end with their batch: their state, and the code of the reason."""
-
-# Devices first, in the order of their ids: a record holds its device while it waits for its stream.
-_LOCK = "SELECT FROM devices_device WHERE id = ANY(%(devices)s) ORDER BY id FOR NO KEY UPDATE"
 
 # Indexes message_next and message_one_in_flight. What an earlier attempt may have brought to the phone ends as unknown,
 # with the same reason: “cancelled” would promise that it never got there.
@@ -56,9 +54,6 @@ WITH chosen AS (
     SET waiting = s.waiting - n, {column} = s.{column} + n - doubted, unknown = s.unknown + doubted,
         is_open = s.waiting - n > 0
     FROM counts WHERE s.id = counts.stream_id
-), woken AS (  -- their lanes are free
-    UPDATE devices_device SET wake_at = least(wake_at, flotilla_now())
-    WHERE id = ANY(%(devices)s) AND EXISTS (SELECT FROM ended)
 )
 SELECT coalesce(sum(n), 0) FROM counts
 """
@@ -90,9 +85,12 @@ def end_unsent(*, batch_id: int, state: State, code: str, text: str, seconds: fl
 
 def _end_some(params: dict[str, Any], *, column: str) -> int:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_LOCK, params)
         cursor.execute(_END.format(column=column, in_doubt=IN_DOUBT), params)
-        return int(cursor.fetchone()[0])
+        number = int(cursor.fetchone()[0])
+        if number:
+            # Their lanes are free. After the commit: a record that waits for one of these streams holds its device.
+            transaction.on_commit(partial(wake, params["devices"]))
+    return number
 
 
 def end_leftovers(*, now: datetime) -> int:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
 from django.db import connection, transaction
 
 from messaging.models import Batch, BatchState, Message
-from messaging.services import wake
 from messaging.states import State
+from messaging.waking import wake
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +96,8 @@ def retry_failed(*, message_ids: Iterable[int], now: datetime, insist: bool = Fa
         Batch.objects.filter(pk__in={batch for _, _, batch in chosen}, state=BatchState.FINISHED).update(
             state=BatchState.RUNNING, finished_at=None
         )
-        wake({device for _, device, _ in chosen})
+        # After the commit: a record that waits for one of these streams holds its device, and must not be waited for.
+        transaction.on_commit(partial(wake, {device for _, device, _ in chosen}))
     log.info("retry.asked", retried=retried, left_alone=left_alone)
     return Retried(retried, left_alone)
 

@@ -22,6 +22,7 @@ from messaging.ending import ENDS, end_unsent
 from messaging.models import Batch, BatchState, Message, Priority, Stream
 from messaging.rendering import TemplateProblem, check_template
 from messaging.states import IN_FLIGHT, State
+from messaging.waking import wake
 
 
 class SendRefused(Exception):  # noqa: N818 - reads as a fact
@@ -173,17 +174,6 @@ def _only_message(batch: Batch, *, device: Device, lead: Lead, now: datetime) ->
     message = Message.objects.create(batch=batch, stream=stream, device=device, lead=lead, phone=lead.phone, due_at=now)
     wake([device.pk])
     return message
-
-
-def wake(device_ids: Iterable[int]) -> None:
-    """Let the release look at these devices; call it in the transaction that gave them something to do."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """UPDATE devices_device d SET wake_at = least(d.wake_at, flotilla_now())
-               FROM (SELECT id FROM devices_device WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE) asked
-               WHERE d.id = asked.id""",
-            [list(device_ids)],
-        )
 
 
 def pause_batch(*, batch_id: int) -> bool:
