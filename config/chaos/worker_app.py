@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from random import Random
 
+import django
+
 from config.celery import app
-from config.chaos import gateway, skew, staleness
+from config.chaos import gateway, skew
 from messaging.dispatch import publish
 from messaging.dispatch.publish import Released
 
@@ -26,6 +28,9 @@ def _send_twice(item: Released, *, producer: object) -> None:
 
 publish.send_to_device_queue = _send_twice
 gateway.known_here()
+django.setup()  # before anything that knows models
+from config.chaos import staleness  # noqa: E402
+
 staleness.install(rng=Random())  # noqa: S311 - which thread comes when is chance anyhow
 if os.environ.get(skew.VARIABLE):
     skew.set_wrong(float(os.environ[skew.VARIABLE]))
