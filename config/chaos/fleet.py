@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from django.contrib.auth.models import Group, User
 from django.db import IntegrityError, connection, transaction
-from django.db.models import ProtectedError
+from django.db.models import Count, ProtectedError
 from django.utils import timezone
 
 from campaigns import services as campaigns
@@ -30,14 +30,15 @@ from devices.models import Device, DeviceState, Pool
 from leads.models import Lead
 from messaging import halting
 from messaging import services as messaging
-from messaging.models import Batch, BatchState
+from messaging.models import Batch, BatchState, Message
+from messaging.states import State
 
 DEVICES: Final = 200
 SLOW_DEVICES: Final = 20
 LANES: Final = 5
-SLOW_GAP_SECONDS: Final = (LEASE_SECONDS + 2.0, LEASE_SECONDS + 2.5)
-"""Longer than a lease: a lost record may free the lane, and the reservation alone holds the gap."""
-SLOW_WEATHER: Final[Mapping[str, Any]] = {"fault": "latency", "phase": "after", "min_seconds": 0.4, "max_seconds": 1.2}
+SLOW_GAP_SECONDS: Final = (2 * LEASE_SECONDS + 1.0, 2 * LEASE_SECONDS + 1.5)
+"""Longer than a lease and its recovery: a lost record frees the lane, and the reservation alone holds the gap."""
+SLOW_WEATHER: Final[Mapping[str, Any]] = {"fault": "latency", "phase": "after", "min_seconds": 1.5, "max_seconds": 3.0}
 """How long the slow devices' gateway takes, so that a good part of them can be hit in the middle."""
 HALT_GRACE_SECONDS: Final = 2.0
 """What STOP ALL promises."""
@@ -221,13 +222,18 @@ class Load(threading.Thread):
         """Go on after STOP ALL."""
         self._orders.put(self._end_halt)
 
-    def resume(self) -> None:
-        """Whatever is paused goes on."""
-        self._orders.put(self._resume)
+    def resume_devices(self) -> None:
+        """Devices that are paused go on."""
+        self._orders.put(self._resume_devices)
+
+    def resume_batches(self) -> None:
+        """Batches that are paused go on."""
+        self._orders.put(self._resume_batches)
 
     def finish(self) -> None:
         """Everything that is paused or halted goes on, and the thread ends."""
-        self.resume()
+        self.resume_devices()
+        self.resume_batches()
         self.end_halt()
         self._orders.put(None)
 
@@ -276,20 +282,31 @@ class Load(threading.Thread):
         self.stops.append(Stop("its device was paused", time.time(), devices=known))
 
     def _pause_batch(self, rng: Random) -> None:
-        running = list(Batch.objects.filter(state=BatchState.RUNNING).order_by("pk").values_list("pk", flat=True))
+        # One of the two that are most under way: a pause of one that waits would try nothing.
+        flying = Message.objects.filter(state=State.QUEUED, batch__state=BatchState.RUNNING).order_by()
+        busiest = flying.values("batch").annotate(number=Count("pk")).order_by("-number", "batch")[:2]
+        running = [row["batch"] for row in busiest]
         if running:
             batch = rng.choice(running)
             messaging.pause_batch(batch_id=batch)
             self.stops.append(Stop(f"batch {batch} was paused", time.time(), batch=batch))
 
-    def _resume(self) -> None:
+    def _resume_devices(self) -> None:
+        self._end_stops(lambda stop: bool(stop.devices))
+        devices_services.resume(devices=Device.objects.filter(state=DeviceState.PAUSED))
+
+    def _resume_batches(self) -> None:
+        paused = list(Batch.objects.filter(state=BatchState.PAUSED).values_list("pk", flat=True))
+        self._end_stops(lambda stop: stop.batch in paused)  # not those of cancelled ones, which have no end
+        for batch_id in paused:
+            messaging.resume_batch(batch_id=batch_id)
+
+    def _end_stops(self, over: Callable[[Stop], bool]) -> None:
+        """From just now on these are no longer in force."""
         now = time.time()
         for stop in self.stops:
-            if stop.end is None and (stop.devices or "paused" in stop.what):
+            if stop.end is None and over(stop):
                 stop.end = now
-        devices_services.resume(devices=Device.objects.filter(state=DeviceState.PAUSED))
-        for batch_id in list(Batch.objects.filter(state=BatchState.PAUSED).values_list("pk", flat=True)):
-            messaging.resume_batch(batch_id=batch_id)
 
     def _remove_devices(self) -> None:
         unused = Device.objects.filter(pool=self._fleet.pool, pk__gt=DEVICES + SLOW_DEVICES, streams=None)
@@ -316,8 +333,5 @@ class Load(threading.Thread):
         self.stops.append(stop)
 
     def _end_halt(self) -> None:
-        now = time.time()
-        for stop in self.stops:
-            if stop.end is None and stop.batch is None and not stop.devices:
-                stop.end = now
+        self._end_stops(lambda stop: stop.batch is None and not stop.devices)
         halting.resume(now=timezone.now())

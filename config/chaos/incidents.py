@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-DEVICE_WORKERS = ("devices-a", "devices-b")
+from config.chaos.plan import DEVICE_WORKERS
+
 BREAKS_A_PROCESS = frozenset({"kill", "freeze", "failpoint"})
 
 

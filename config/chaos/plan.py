@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -18,21 +18,28 @@ ROLL_GAP_SECONDS: Final = 2.5
 """From one worker's SIGTERM to the next one's in a rolling restart."""
 CAMPAIGN_GAP_SECONDS: Final = 4.0
 CAMPAIGN_LEADS: Final = (250, 500)
-NAP_CHANCE: Final = 0.03
-SLOW_EVERY: Final = 3
-"""Each third campaign goes to the slow devices, whose gaps outlast a lease."""
-SLOW_LEADS: Final = (15, 25)
+NAP_CHANCE: Final = 0.06
+SLOW_EVERY: Final = 6
+"""Of so many campaigns one goes to the slow devices, whose gaps outlast a lease and its recovery."""
+SLOW_LEADS: Final = (36, 44)
+SLOW_KILL_SECONDS: Final = (2.0, 3.0)
+"""After the launch of a slow campaign a worker dies in the middle of its sends, whose records are lost."""
 SINGLE_GAP_SECONDS: Final = 1.0
 OPT_OUT_GAP_SECONDS: Final = 2.0
 HALT_SECONDS: Final = (6.0, 7.0)
 HALT_AFTER_FREEZE_SECONDS: Final = 3.0
-"""STOP ALL comes while a worker sleeps, so that it wakes with tasks in its hands and must not claim them."""
+"""STOP ALL comes while the device workers sleep: they wake in the middle of it, before a heap of tasks."""
+PAUSE_GAP_SECONDS: Final = 4.0
+PAUSE_SECONDS: Final = (0.8, 1.6)
+"""Short pauses, often: what is caught by one is only what was just under way."""
 SKEW_SECONDS: Final = (60.0, 600.0)
 """How wrong one worker's clock is, fast or slow."""
 STUCK_QUEUED_MINUTES: Final = (0.25, 5.0)
-"""With the shorter one the recovery takes back what the republishing would have cured; with the longer it cannot."""
+"""By even and odd seeds: with the shorter one the recovery takes back what republishing did not cure; with the longer
+one republishing has to do alone."""
 
-WORKERS: Final = ("devices-a", "devices-b", "control-a", "control-b")
+DEVICE_WORKERS: Final = ("devices-a", "devices-b")
+WORKERS: Final = (*DEVICE_WORKERS, "control-a", "control-b")
 ARMED: Final = ("devices-a", "devices-b", "control-b")
 """Programs that run with failpoints: the first one only dawdles."""
 
@@ -69,12 +76,11 @@ DECK: Final[tuple[tuple[str, str], ...]] = (
     ("fleet", "pause_devices"),
     ("fleet", "add_devices"),
     ("fleet", "remove_devices"),
-    ("fleet", "pause_batch"),
     ("fleet", "cancel_batch"),
 )
 """Every way to do harm. The deck is shuffled and dealt, again and again: nothing comes twice before all came once.
 
-STOP ALL and the rogue releaser come once in each run beside it, and opt-outs at their own pace.
+STOP ALL and the rogue releaser come once in each run beside it, short pauses and opt-outs at their own pace.
 """
 
 GATEWAY_RULES: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -153,17 +159,19 @@ def make_plan(*, seed: int, seconds: float) -> Plan:
     """The plan of a seed: the same for the same arguments, on every machine."""
     rng = Random(seed)  # noqa: S311 - chance that can be replayed is the point
     dice = (Random(rng.random()) for _ in itertools.count())  # noqa: S311 - one each, so that no part disturbs another
-    parts = (_faults, _stop_all, _opt_outs, _rogue)
+    parts = (_faults, _stop_all, _pauses, _opt_outs, _rogue)
+    launches = sorted(_launches(next(dice), seconds), key=lambda launch: launch.at)
     faults = [fault for part in parts for fault in part(next(dice), seconds)]
+    faults += _slow_kills(next(dice), launches)
     skewed = next(dice)
     return Plan(
         seed=seed,
         seconds=seconds,
         faults=sorted(faults, key=lambda fault: fault.at),
-        launches=sorted(_launches(next(dice), seconds), key=lambda launch: launch.at),
+        launches=launches,
         arms=_arms(next(dice)),
         skews={skewed.choice(WORKERS): round(skewed.choice((-1, 1)) * skewed.uniform(*SKEW_SECONDS), 1)},
-        stuck_minutes=next(dice).choice(STUCK_QUEUED_MINUTES),
+        stuck_minutes=STUCK_QUEUED_MINUTES[seed % 2],
     )
 
 
@@ -203,14 +211,29 @@ def _stop_all(rng: Random, seconds: float) -> Iterator[Fault]:
     """Once, in mid-run, and only where there is the time for it."""
     lasts = round(rng.uniform(*HALT_SECONDS), 3)
     at = round(rng.uniform(0.35, 0.55) * seconds, 3)
-    if at + lasts < seconds:
-        yield Fault(max(0.0, round(at - HALT_AFTER_FREEZE_SECONDS, 3)), "freeze", "devices-a", FREEZE_SECONDS[1])
+    if HALT_AFTER_FREEZE_SECONDS < at < seconds - lasts:
+        for worker in DEVICE_WORKERS:
+            yield Fault(round(at - HALT_AFTER_FREEZE_SECONDS, 3), "freeze", worker, FREEZE_SECONDS[1])
         yield Fault(at, "fleet", "halt", lasts)
+
+
+def _slow_kills(rng: Random, launches: Iterable[Launch]) -> Iterator[Fault]:
+    for launch in launches:
+        if launch.slow:
+            at = round(launch.at + rng.uniform(*SLOW_KILL_SECONDS), 3)
+            yield Fault(at, "kill", rng.choice(DEVICE_WORKERS))
 
 
 def _rogue(rng: Random, seconds: float) -> Iterator[Fault]:
     """Once for certain, before STOP ALL: a belt is not tried by accident."""
     yield Fault(round(rng.uniform(0.1, 0.15) * seconds, 3), "rogue", "releaser", round(0.2 * seconds, 3))
+
+
+def _pauses(rng: Random, seconds: float) -> Iterator[Fault]:
+    at = PAUSE_GAP_SECONDS
+    while at < seconds - PAUSE_SECONDS[1]:
+        yield Fault(at, "fleet", "pause_batch", round(rng.uniform(*PAUSE_SECONDS), 3), seed=rng.randrange(2**31))
+        at = round(at + rng.uniform(0.5, 1.5) * PAUSE_GAP_SECONDS, 3)
 
 
 def _opt_outs(rng: Random, seconds: float) -> Iterator[Fault]:

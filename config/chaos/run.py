@@ -134,6 +134,7 @@ def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS)
         "tasks repeated late": doubling.copies,
         "requests repeated to the API": visitor.repeats,
         "releases into taken lanes refused": sum(rogue.refused for rogue in performance.rogues),
+        "releases into lanes just freed": sum(rogue.released for rogue in performance.rogues),
     }
     return Outcome(evidence, judge(evidence), notes)
 
@@ -291,8 +292,8 @@ class Performance:
             self.log.begin("fleet", fault.target)
             return
         lasting: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
-            "pause_devices": (lambda: load.pause_devices(seed=fault.seed), load.resume),
-            "pause_batch": (lambda: load.pause_batch(seed=fault.seed), load.resume),
+            "pause_devices": (lambda: load.pause_devices(seed=fault.seed), load.resume_devices),
+            "pause_batch": (lambda: load.pause_batch(seed=fault.seed), load.resume_batches),
             "halt": (load.halt, load.end_halt),
         }
         begin, end = lasting[fault.target]

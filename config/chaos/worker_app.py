@@ -1,12 +1,15 @@
 """The product's Celery app as the programs of a chaos run load it: ``celery -A config.chaos.worker_app``.
 
 Every task into a device queue is published twice, side by side; :mod:`config.chaos.doubling` adds late ones. The
-forgetful gateway is known, and one program's clock may be wrong.
+forgetful gateway is known, some tasks act and tell too late, and one program's clock may be wrong.
 """
 
 from __future__ import annotations
 
 import os
+from random import Random
+
+import django
 
 from config.celery import app
 from config.chaos import gateway, skew
@@ -25,5 +28,9 @@ def _send_twice(item: Released, *, producer: object) -> None:
 
 publish.send_to_device_queue = _send_twice
 gateway.known_here()
+django.setup()  # before anything that knows models
+from config.chaos import staleness  # noqa: E402
+
+staleness.install(rng=Random())  # noqa: S311 - which thread comes when is chance anyhow
 if os.environ.get(skew.VARIABLE):
     skew.set_wrong(float(os.environ[skew.VARIABLE]))
