@@ -69,7 +69,8 @@ def hear(*, owner_id: int, phone: str, text: str, now: datetime) -> Heard:
     """Act on what somebody wrote to a device of this owner; ``phone`` is theirs, in E.164.
 
     Call it for every message that comes in, with or without a lead of that number: STOP from a stranger is remembered
-    as well. START counts only from those who had refused or are under review: to all others it is just a word.
+    as well. In a longer transaction call it before anything locks a lead. START counts only from those who had refused
+    or are under review: to all others it is just a word.
     """
     meaning = meaning_of(text)
     if meaning.kind is Kind.NOTHING:

@@ -159,7 +159,7 @@ def _not_now_to_this_lead(message: Message, now: datetime) -> Why | None:
         return None
     until = now + timedelta(seconds=enough.for_seconds)
     had = f"{enough.number} message{'' if enough.number == 1 else 's'} in the last {enough.cap.per}"
-    return Why("lead_capped", f"{lead} had {had}; {enough.cap.number} are allowed.", until)
+    return Why("lead_capped", f"{lead} had {had}, of {enough.cap.number} allowed.", until)
 
 
 def _its_turn(message: Message, now: datetime) -> Why:

@@ -150,7 +150,7 @@ def test_why_tells_of_each(simulator, settings):
         outcome="unknown",
     )  # fmt: skip
     told = why()
-    assert (told.code, told.text) == ("lead_capped", f"{lead} had 1 message in the last day; 1 are allowed.")
+    assert (told.code, told.text) == ("lead_capped", f"{lead} had 1 message in the last day, of 1 allowed.")
     assert abs(told.until - at - timedelta(days=1)) < timedelta(seconds=5)
     Attempt.objects.update(outcome="temporary")  # that one did not reach them
     assert why().code != "lead_capped"
