@@ -2,7 +2,7 @@
 
 SHELL = /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up test test-browser check bench chaos clean
+.PHONY: help venv demo up test test-browser check bench chaos chaos-mutations clean
 
 PY = .venv/bin/python
 SECONDS ?= 60
@@ -55,6 +55,9 @@ bench: venv ## all benchmarks, a table and .local/bench/*.json (QUICK=1 for a sh
 
 chaos: venv ## kill and cut at random under load, count lost, doubled and stuck (SECONDS=60 SEED=1)
 	@$(ENDS_WITH) $(PY) manage.py chaos --seconds $(SECONDS) --seed $(SEED)
+
+chaos-mutations: venv ## chaos against copies without one guard each, and whether it is noticed (SEED=1)
+	@$(ENDS_WITH) $(PY) manage.py chaos --mutations --seed $(SEED)
 
 clean: ## stop what runs; remove .venv, .local with its database, and caches
 	@[ ! -d .local ] || [ ! -x $(PY) ] || $(PY) -m config.stack clean

@@ -141,9 +141,11 @@ def _state_of(run: Run, request: HttpRequest) -> dict[str, Any]:
         "can_pause": operable and run.batch is not None and not paused,
         "can_resume": operable and paused,
         "can_cancel": operable,
+        "can_retry": counts.failed > 0 and may_change(request.user),
         "pause_url": reverse("admin:campaigns_run_pause_run", args=[run.pk]),
         "resume_url": reverse("admin:campaigns_run_resume_run", args=[run.pk]),
         "cancel_url": reverse("admin:campaigns_run_cancel_run", args=[run.pk]),
+        "retry_url": reverse("admin:messaging_batch_retry_batch", args=[run.batch_id]) if run.batch_id else "",
         "messages_url": f"{reverse('admin:messaging_message_changelist')}?batch__id__exact={run.batch_id}",
         "done": not live,
     }

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import beat_init, setup_logging
+from kombu.exceptions import OperationalError
 
+from messaging.starting import RecoverOnStart
 from messaging.transport.hub import WakeHub
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -19,16 +21,21 @@ app = Celery("flotilla")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.steps["consumer"].add(WakeHub)
+app.steps["consumer"].add(RecoverOnStart)
 
 app.conf.beat_schedule = {
     # Ten times a second: a gap that ends between two ticks waits for the next, and on average that is half a tick.
     "release": {"task": "messaging.release", "schedule": 0.1},
     "recover": {"task": "messaging.recover", "schedule": 5.0},
     "wake-sleepers": {"task": "messaging.wake_sleepers", "schedule": 30.0},
+    "fail-over": {"task": "messaging.fail_over", "schedule": 10.0},
+    "square-counters": {"task": "messaging.square_counters", "schedule": 60.0},
+    "archive-failed": {"task": "messaging.archive_failed", "schedule": 3600.0},
     "wrap-up": {"task": "messaging.wrap_up", "schedule": 2.0},
     "match-receipts": {"task": "messaging.match_receipts", "schedule": 2.0},
     "settle": {"task": "messaging.settle", "schedule": 5.0},
     "campaigns": {"task": "campaigns.tick", "schedule": 2.0},
+    "failure-digest": {"task": "config.failure_digest", "schedule": 60.0},
     "expire-keys": {"task": "config.expire_keys", "schedule": 600.0},
     "imports": {"task": "leads.resume_imports", "schedule": 30.0},
 }
@@ -37,3 +44,13 @@ app.conf.beat_schedule = {
 @setup_logging.connect
 def _keep_django_logging(**_: object) -> None:
     """Celery must not replace the logging that settings configured."""
+
+
+@beat_init.connect
+def _recover_when_beat_starts(**_: object) -> None:
+    """Beat may have been away for long: what it missed is looked after before its first tick is due."""
+    try:
+        for name in ("recover", "wake-sleepers"):
+            app.send_task(app.conf.beat_schedule[name]["task"], ignore_result=True, retry=False)
+    except (OperationalError, ConnectionError, TimeoutError):
+        return  # no broker yet: the ticks come once there is one

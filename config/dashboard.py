@@ -17,6 +17,8 @@ from campaigns.models import Run, RunState
 from devices.access import AnyUser, Role, role_of
 from devices.admin import STATE_COLOURS
 from devices.models import Device, DeviceState
+from messaging import halting
+from messaging.admin_halt import may_resume
 from messaging.admin_progress import bar, parts
 from messaging.models import BatchState, Message, Stream
 from messaging.services import Counts, counts_of
@@ -29,12 +31,14 @@ FAILURES_SHOWN = 8
 def overview(*, user: AnyUser, now: datetime) -> dict[str, Any]:
     """What the cards show. Empty for people without a role, and for ops, who see no leads and no messages."""
     role = role_of(user)
+    halted = {"halt": halting.current(), "may_resume": may_resume(user)} if role else {}
     if role in {None, Role.OPS}:
-        return {"role": role, "now": now}
+        return {"role": role, "now": now, **halted}
     today = todays_counts(user=user, now=now)
     return {
         "role": role,
         "now": now,
+        **halted,
         "devices": devices_by_state(user=user),
         "today": today,
         "today_parts": parts(today),

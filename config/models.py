@@ -61,3 +61,16 @@ class IdempotencyKey(models.Model):
             # the clean-up of expired keys
             models.Index(fields=["created_at"], name="idempotency_created"),
         ]
+
+
+class FailureDigest(models.Model):
+    """How far the admins have been told of failures: one row. ``lease_until`` is set while one process is telling."""
+
+    ONLY = 1
+
+    reported_until = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"failures told until {self.reported_until:%Y-%m-%d %H:%M:%S}"

@@ -44,6 +44,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, tuple[Role, ...]], ...]], .
         (
             ("Devices", "smartphone", "admin:devices_device_changelist", _EVERYBODY),
             ("Pools", "device_hub", "admin:devices_pool_changelist", _OWNERS),
+            ("Stop all", "emergency_home", "admin:messaging_halt_changelist", (Role.ADMIN, Role.OPS)),
         ),
     ),
     (

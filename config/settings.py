@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
+from config.mail import MailProblem, mail_from
 from config.stack.addresses import addresses, local_secrets
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -45,6 +46,14 @@ def _by_gateway(name: str, given: str) -> list[tuple[str, str]]:
 def _optional_secret(name: str) -> str:
     """A secret from the environment; the local stack makes its own."""
     return os.environ.get(name) or ("" if PRODUCTION else local_secrets().get(name, ""))
+
+
+def _choice(name: str, *choices: str) -> str:
+    """One of the words; the first where nothing is set."""
+    value = os.environ.get(name) or choices[0]
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} must be {' or '.join(choices)}, not “{value}”.")
+    return value
 
 
 def _secret(name: str) -> str:
@@ -213,16 +222,38 @@ UNFOLD = {
     "SIDEBAR": {"show_search": True, "show_all_applications": False, "navigation": "config.navigation.sidebar"},
 }
 
+# -- E-mail ------------------------------------------------------------------------------------------------------------
+
+try:
+    _mail = mail_from(os.environ)
+except MailProblem as problem:
+    raise ImproperlyConfigured(str(problem)) from None
+EMAIL_BACKEND = _mail.backend
+EMAIL_HOST, EMAIL_PORT = _mail.host, _mail.port
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.user, _mail.password
+EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.starttls, _mail.tls
+EMAIL_TIMEOUT = 20
+DEFAULT_FROM_EMAIL = os.environ.get("FLOTILLA_EMAIL_FROM") or "Flotilla <flotilla@localhost>"
+
 # -- What Flotilla may be told -----------------------------------------------------------------------------------------
 
+FLOTILLA_URL = os.environ.get("FLOTILLA_URL", "").rstrip("/")
+FLOTILLA_ALERT_EMAILS = _list("FLOTILLA_ALERT_EMAILS")
+FLOTILLA_DIGEST_SECONDS = 60 * _number("FLOTILLA_DIGEST_MINUTES", 60)
 FLOTILLA_DEFAULT_REGION = os.environ.get("FLOTILLA_DEFAULT_REGION", "MY")
 FLOTILLA_SHARDS = int(_number("FLOTILLA_SHARDS", 4))
 FLOTILLA_RETRY_MINUTES = [float(part) for part in _list("FLOTILLA_RETRY_MINUTES", "5,15,30,60,120")]
 FLOTILLA_LEASE_SECONDS = _number("FLOTILLA_LEASE_SECONDS", 90)
 FLOTILLA_REPUBLISH_SECONDS = _number("FLOTILLA_REPUBLISH_SECONDS", 15)
 FLOTILLA_STUCK_QUEUED_SECONDS = 60 * _number("FLOTILLA_STUCK_QUEUED_MINUTES", 5)
+FLOTILLA_STUCK_QUEUED_POLICY = _choice("FLOTILLA_STUCK_QUEUED_POLICY", "pending", "failed")
+FLOTILLA_FAILOVER_AFTER_SECONDS = 60 * _number("FLOTILLA_FAILOVER_AFTER_MINUTES", 10)
+FLOTILLA_BAN_WINDOW_SECONDS = 60 * _number("FLOTILLA_BAN_WINDOW_MINUTES", 60)
+FLOTILLA_ARCHIVE_FAILED_DAYS = _number("FLOTILLA_ARCHIVE_FAILED_DAYS", 30)
 FLOTILLA_MESSAGE_EXPIRY_DAYS = _number("FLOTILLA_MESSAGE_EXPIRY_DAYS", 7)
 FLOTILLA_MISSED_AFTER_SECONDS = 60 * _number("FLOTILLA_MISSED_AFTER_MINUTES", 15)
+FLOTILLA_SLOW_CALL_SECONDS = _number("FLOTILLA_SLOW_CALL_SECONDS", 10)
+FLOTILLA_SLOW_CALLS = int(_number("FLOTILLA_SLOW_CALLS", 8))
 FLOTILLA_RECONNECT_MINUTES = [1, 2, 3, 4, 5]
 FLOTILLA_PREPARE = os.environ.get("FLOTILLA_PREPARE", "1") != "0"
 FLOTILLA_POOL_SIZE = int(_number("FLOTILLA_POOL_SIZE", 12))

@@ -23,7 +23,8 @@ class Question:
     """What is asked before something happens.
 
     ``facts`` are (label, value) pairs that help to decide, ``warnings`` whole sentences, ``hidden`` form fields that
-    come back with the answer. Without ``button`` there is nothing to agree to, only to read.
+    come back with the answer, ``field`` a text to fill in, as (name, label). Without ``button`` there is nothing to
+    agree to, only to read.
     """
 
     title: str
@@ -33,6 +34,7 @@ class Question:
     facts: tuple[tuple[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     hidden: tuple[tuple[str, str], ...] = ()
+    field: tuple[str, str] | None = None
     danger: bool = False
 
 

@@ -47,6 +47,10 @@ class DeviceState(models.TextChoices):
     UNPAIRED = "unpaired", "Not paired"
 
 
+BANNED, UNREACHABLE = "banned", "unreachable"
+"""Codes of why a device needs attention that mean the same for every gateway; any other is the gateway's own."""
+
+
 class DeviceQuerySet(OwnedQuerySet):
     """Devices, and the questions asked of many of them."""
 
@@ -83,6 +87,9 @@ class Device(models.Model):
 
     state = models.CharField(max_length=16, choices=DeviceState, default=DeviceState.ACTIVE)
     state_reason = models.CharField(max_length=300, blank=True)
+    attention_code = models.CharField(
+        max_length=60, blank=True, default="", db_default="", editable=False, help_text="Why it needs attention."
+    )
     reconnect_failures = models.PositiveSmallIntegerField(default=0, editable=False)
 
     lanes = models.PositiveSmallIntegerField(
@@ -194,3 +201,25 @@ class DeviceShare(models.Model):
 
     def __str__(self) -> str:
         return f"{self.device} → {self.user}"
+
+
+class GatewayRest(models.Model):
+    """An address that several calls in a row found nobody at: none of its devices is released to until then.
+
+    The row stays, past ``until``, until a call meets somebody there. ``strikes`` counts rests since the last answer; 0
+    is a short wait because too many calls hang there.
+    """
+
+    gateway = models.CharField(max_length=32)
+    base_url = models.URLField(blank=True, help_text="As the devices have it; empty: the gateway's usual address.")
+    since = models.DateTimeField()
+    until = models.DateTimeField()
+    strikes = models.PositiveSmallIntegerField(default=0)
+    reason = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["gateway", "base_url"], name="rest_gateway_url")]
+        ordering = ["gateway", "base_url"]
+
+    def __str__(self) -> str:
+        return f"{self.gateway} {self.base_url}".strip()

@@ -37,7 +37,11 @@ def resume(*, devices: QuerySet[Device]) -> int:
     ``wake_at`` is lowered in the same statement, so that the release looks at them at its next tick.
     """
     return devices.filter(state__in=RESUMABLE).update(
-        state=DeviceState.ACTIVE, state_reason="", reconnect_failures=0, wake_at=Least("wake_at", Now())
+        state=DeviceState.ACTIVE,
+        state_reason="",
+        attention_code="",
+        reconnect_failures=0,
+        wake_at=Least("wake_at", Now()),
     )
 
 

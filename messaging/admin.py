@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
@@ -22,12 +24,15 @@ from devices.admin_pages import Question, ask, back_to, change_url, confirmed, f
 from devices.admin_text import label, moment_column, person, phone
 from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
+from messaging import admin_halt as admin_halt  # noqa: PLC0414 - it registers itself
 from messaging import services
 from messaging.admin_progress import BATCH_COLOURS, bar, parts
 from messaging.admin_replies import InboundMessageAdmin
+from messaging.admin_retry import RetryMixin, retry_of_batch
 from messaging.admin_settling import SettlingActions
 from messaging.models import Attempt, Batch, BatchState, Message
 from messaging.states import State
+from messaging.why import why_not_sent
 
 __all__ = ["BatchAdmin", "InboundMessageAdmin", "MessageAdmin"]
 
@@ -51,11 +56,13 @@ OUTCOMES = {
     "throttled": ("Throttled", "warning"),
     "session_lost": ("Session lost", "danger"),
     "unknown": ("Unknown", "warning"),
-    "absent": ("Not sent: unknown to the gateway", "warning"),
+    "banned": ("Banned", "danger"),
+    "not_sent": ("Not sent", "default"),
 }
 TIMES = (
     *("created_in_full", "due_in_full", "queued_in_full"),
     *("sent_in_full", "delivered_in_full", "read_in_full", "presumed_in_full"),
+    *("failed_in_full", "archived_in_full"),
 )
 LIVE = (BatchState.RUNNING, BatchState.PAUSED)
 
@@ -94,28 +101,53 @@ class AttemptInline(ReadOnlyInline):
         return " ".join(part for part in (attempt.error_text, f"({attempt.error_code})") if part.strip("()")) or "–"
 
 
+class ArchiveFilter(admin.SimpleListFilter):
+    """What failed long ago is left out of the list unless somebody asks for it."""
+
+    title = "archive"
+    parameter_name = "archived"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Instead of everything else, or beside it."""
+        return [("only", "Archived"), ("all", "With archived")]
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Django calls the choice of nothing “All”."""
+        first, *others = super().choices(changelist)
+        yield {**first, "display": "Without archived"}
+        yield from others
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
+        """By default what is not archived."""
+        if self.value() == "all":
+            return queryset
+        return queryset.filter(archived_at__isnull=self.value() != "only")
+
+
 @admin.register(Message)
-class MessageAdmin(SettlingActions, ReadOnlyAdmin):
+class MessageAdmin(SettlingActions, RetryMixin, ReadOnlyAdmin):
     """Everything that was, is or will be sent."""
 
-    actions = ("settle_as_sent", "settle_by_resending", "settle_as_failed")
     list_display = ("recipient", "state_label", "device", "batch", "due", "sent", "trouble")
     list_filter = (
         ("state", ChoicesDropdownFilter),
         ("device", VisibleSelectFilter),
         ("batch", VisibleSelectFilter),
+        ArchiveFilter,
     )
     search_fields = ("phone",)
     search_help_text = "A whole phone number"
     paginator = InfinitePaginator
     sortable_by = ()  # the newest first is an index; anything else sorts the whole table
     inlines = (AttemptInline,)
+    actions = ("retry_messages", "settle_as_sent", "settle_by_resending", "settle_as_failed")
+    actions_detail = ("retry_message",)
     fieldsets = (
-        (None, {"fields": ["lead", "number", "state_label", "trouble", "device", "batch"]}),
+        (None, {"fields": ["lead", "number", "state_label", "why", "trouble", "device", "batch"]}),
         ("Times", {"fields": list(TIMES)}),
         ("At the gateway", {"fields": ["external_id", "attempts", "round", "uid"]}),
     )
-    readonly_fields = ("number", "state_label", "trouble", *TIMES)
+    readonly_fields = ("number", "state_label", "why", "trouble", *TIMES)
 
     due = moment_column("due_at", "Due")
     sent = moment_column("sent_at", "Sent")
@@ -126,6 +158,8 @@ class MessageAdmin(SettlingActions, ReadOnlyAdmin):
     delivered_in_full = moment_column("delivered_at", "Delivered", in_full=True)
     read_in_full = moment_column("read_at", "Read", in_full=True)
     presumed_in_full = moment_column("presumed_at", "Presumed sent", in_full=True)
+    failed_in_full = moment_column("failed_at", "Failed", in_full=True)
+    archived_in_full = moment_column("archived_at", "Archived", in_full=True)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         """With the names that the list and the page show, and without the devices' secrets."""
@@ -166,6 +200,15 @@ class MessageAdmin(SettlingActions, ReadOnlyAdmin):
         """The state, coloured."""
         return label(str(message.get_state_display()), colour=STATE_COLOURS[State(message.state)])
 
+    @display(description="Why not sent yet?")
+    def why(self, message: Message) -> str:
+        """What is in its way, from the rows as they are now."""
+        found = why_not_sent(message, now=timezone.now())
+        if found is None:
+            return "–"
+        until = f" Until {date_format(timezone.localtime(found.until), 'DATETIME_FORMAT')}." if found.until else ""
+        return found.text + until
+
     @display(description="Error")
     def trouble(self, message: Message) -> str:
         """What went wrong last."""
@@ -180,10 +223,10 @@ class BatchAdmin(ReadOnlyAdmin):
     list_filter = (("state", ChoicesDropdownFilter), ("priority", ChoicesDropdownFilter))
     search_fields = ("name",)
     search_help_text = "Name of the batch"
-    actions_detail = ("pause_batch", "resume_batch", "cancel_batch")
+    actions_detail = ("pause_batch", "resume_batch", "retry_batch", "cancel_batch")
     change_form_outer_before_template = "admin/messaging/batch_progress.html"
     fieldsets = (
-        (None, {"fields": ["name", "owner", "priority", "text"]}),
+        (None, {"fields": ["name", "owner", "priority", "reason", "text"]}),
         ("Pacing", {"fields": ["delay_min_seconds", "delay_max_seconds", "failover"]}),
         ("Times", {"fields": ["created_at", "filled_at", "finished_at", "expires_at"]}),
     )
@@ -245,6 +288,11 @@ class BatchAdmin(ReadOnlyAdmin):
     def resume_batch(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Go on with what is left."""
         return self._operate(request, object_id, "resume")
+
+    @action(description="Retry failed", icon="replay", permissions=["operate"])
+    def retry_batch(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Everything of it that failed."""
+        return retry_of_batch(self, request, visible_or_404(self, request, object_id))
 
     @action(description="Cancel", icon="cancel", permissions=["operate"], variant=ActionVariant.DANGER)
     def cancel_batch(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -317,8 +365,10 @@ def _state_of(batch: Batch, request: HttpRequest) -> dict[str, Any]:
         "can_pause": operable and batch.state == BatchState.RUNNING,
         "can_resume": operable and batch.state == BatchState.PAUSED,
         "can_cancel": operable,
+        "can_retry": counts.failed > 0 and may_change(request.user),
         "pause_url": reverse("admin:messaging_batch_pause_batch", args=[batch.pk]),
         "resume_url": reverse("admin:messaging_batch_resume_batch", args=[batch.pk]),
         "cancel_url": reverse("admin:messaging_batch_cancel_batch", args=[batch.pk]),
+        "retry_url": reverse("admin:messaging_batch_retry_batch", args=[batch.pk]),
         "done": batch.state not in LIVE,
     }

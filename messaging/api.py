@@ -19,7 +19,7 @@ from devices.api_base import OwnedRelation, OwnedViewSet
 from devices.models import Device
 from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
-from messaging import retrying, services, settling
+from messaging import failures, retrying, services, settling
 from messaging.models import MESSAGE_STATES, Attempt, Message
 from messaging.rendering import MAX_TEXT
 from messaging.states import REPORT_WORDS, State
@@ -56,8 +56,8 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
         model = Message
         fields = [
             "id", "uid", "batch", "device", "lead", "phone", "state", "report_status", "due_at", "queued_at", "sent_at",
-            "delivered_at", "read_at", "presumed_at", "round", "attempt_count", "external_id", "error_code",
-            "error_text", "created_at",
+            "delivered_at", "read_at", "presumed_at", "failed_at", "archived_at", "round", "attempt_count",
+            "external_id", "error_code", "error_text", "created_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -127,7 +127,9 @@ class RetrySerializer(serializers.Serializer[Any]):
 
     messages = serializers.ListField(child=serializers.IntegerField(min_value=1), required=False, max_length=10_000)
     batch = serializers.IntegerField(required=False, min_value=1, help_text="All failed messages of this batch.")
-    insist = serializers.BooleanField(default=False, help_text="Also what the gateway refused for good.")
+    insist = serializers.BooleanField(
+        default=False, help_text="Also what the gateway refused for good, and what is archived."
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Nothing named would mean everything."""
@@ -182,6 +184,9 @@ class MessageFilter(django_filters.FilterSet):
     lead = django_filters.NumberFilter(field_name="lead_id")
     device = django_filters.NumberFilter(field_name="device_id")
     batch = django_filters.NumberFilter(field_name="batch_id")
+    archived = django_filters.BooleanFilter(
+        field_name="archived_at", lookup_expr="isnull", exclude=True, label="Those that failed long ago, or the others."
+    )
 
     class Meta:
         model = Message
@@ -198,6 +203,12 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
         """Lists leave out what costs a query each."""
         return MessageSerializer if self.action == "list" else MessageDetailSerializer
 
+    def filter_queryset(self, queryset: Any) -> Any:
+        """Lists leave out the archive unless it is asked for; by its id a message is always found."""
+        found = super().filter_queryset(queryset)
+        hidden = self.action == "list" and not self.request.query_params.get("archived")
+        return found.filter(archived_at__isnull=True) if hidden else found
+
     def get_queryset(self) -> Any:
         """A message with its attempts is a handful of queries, whatever their number."""
         found = super().get_queryset()
@@ -206,6 +217,12 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
             if self.action == "list"
             else found.select_related("batch", "device", "lead").prefetch_related("attempt_set")
         )
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """Delete a failed message and its attempts. Anything that has not failed stays."""
+        failures.delete(message_id=self.get_object().pk, by=self.user)
+        return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(request=RetrySerializer, responses=RetriedSerializer)
     @action(detail=False, methods=["post"])

@@ -1,4 +1,4 @@
-"""Named places in the corridor where a test or a chaos run may let the process die or freeze. Off by default.
+"""Named places in the corridor where a test or a chaos run may let the process die, freeze or dawdle. Off by default.
 
 Armed by the environment of one process: ``FLOTILLA_FAILPOINTS="seed=7,after_claim=kill@0.002,mid_publish=freeze@0.1"``.
 Each entry is ``name=action@probability``; ``seed`` (optional) makes the draws of this process repeatable.
@@ -6,6 +6,7 @@ Each entry is ``name=action@probability``; ``seed`` (optional) makes the draws o
 ============ ==========================================================================================
 name         where
 ============ ==========================================================================================
+before_claim the message was looked up and rendered, and is not claimed yet
 after_claim  the claim is committed, no byte has left
 after_accept the gateway has answered, nothing is recorded
 after_commit the release is committed, nothing is published
@@ -14,7 +15,8 @@ mid_fan_out  a chunk's messages are inserted, its transaction is open
 ============ ==========================================================================================
 
 ``kill`` is SIGKILL to this very process: no clean-up runs, no buffer is flushed. ``freeze`` is SIGSTOP: whoever armed
-it wakes the process again. Each hit writes one line to standard error first. A process whose ``FLOTILLA_ENV`` is
+it wakes the process again. Each of these writes one line to standard error first. ``nap`` lets this one thread sleep
+for 0.05 to 1 second, silently, so that others get the time to come in between. A process whose ``FLOTILLA_ENV`` is
 ``production`` refuses to start with failpoints armed.
 """
 
@@ -24,13 +26,16 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 VARIABLE: Final = "FLOTILLA_FAILPOINTS"
-NAMES: Final = frozenset({"after_claim", "after_accept", "after_commit", "mid_publish", "mid_fan_out"})
-ACTIONS: Final[Mapping[str, int]] = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
+NAMES: Final = frozenset({"before_claim", "after_claim", "after_accept", "after_commit", "mid_publish", "mid_fan_out"})
+ACTIONS: Final[Mapping[str, int | None]] = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "nap": None}
+"""The signal that each action sends, if any."""
+NAP_SECONDS: Final = (0.05, 1.0)
 
 
 class FailpointsRefused(Exception):  # noqa: N818 - reads as a fact
@@ -96,8 +101,14 @@ def hit(name: str) -> None:
 def _strike(failpoint: Failpoint) -> None:
     with _one_at_a_time:  # the order of draws is the order in which threads come by
         struck = _rng.random() < failpoint.probability
-    if struck:
-        os.write(2, failpoint.line().encode())
-        # To this thread, which cannot take another step then. Sent to the process, any thread may take the signal, and
-        # this one goes on for a while before it stops with the others.
-        signal.pthread_kill(threading.get_ident(), ACTIONS[failpoint.action])
+        nap_seconds = _rng.uniform(*NAP_SECONDS)
+    if not struck:
+        return
+    number = ACTIONS[failpoint.action]
+    if number is None:
+        time.sleep(nap_seconds)
+        return
+    os.write(2, failpoint.line().encode())
+    # To this thread, which cannot take another step then. Sent to the process, any thread may take the signal, and
+    # this one goes on for a while before it stops with the others.
+    signal.pthread_kill(threading.get_ident(), number)

@@ -84,7 +84,7 @@ def _insert(batch: Batch) -> int:
         cursor.execute(
             """INSERT INTO messaging_stream (batch_id, device_id, priority, is_open, served_at, total, waiting, sent,
                                              delivered, read, failed, cancelled, expired, unknown)
-               SELECT %(batch)s, device_id, %(priority)s, true, flotilla_now(), 0, 0, 0, 0, 0, 0, 0, 0, 0
+               SELECT %(batch)s, device_id, %(priority)s, false, flotilla_now(), 0, 0, 0, 0, 0, 0, 0, 0, 0
                FROM (SELECT DISTINCT device_id FROM fan_out WHERE device_id IS NOT NULL ORDER BY device_id) d
                ON CONFLICT (batch_id, device_id) DO NOTHING""",
             params,

@@ -65,6 +65,9 @@ class Batch(models.Model):
     expires_at = models.DateTimeField(help_text="Unsent messages expire then.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     finished_at = models.DateTimeField(null=True, blank=True)
+    squared_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When its counters were last compared with its messages."
+    )
 
     objects = OwnedQuerySet.as_manager()
 
@@ -73,6 +76,13 @@ class Batch(models.Model):
         indexes = [
             # finish and expire ticks
             models.Index(fields=["id"], name="batch_live", condition=Q(state__in=["running", "paused"])),
+            # squaring: what has ended since its counters were last compared
+            models.Index(
+                fields=["id"],
+                name="batch_unsquared",
+                condition=Q(finished_at__isnull=False)
+                & (Q(squared_at__isnull=True) | Q(squared_at__lt=F("finished_at"))),
+            ),
         ]
         ordering = ["-id"]
         verbose_name_plural = "batches"
@@ -156,6 +166,10 @@ class Message(models.Model):
     presumed_at = models.DateTimeField(
         null=True, blank=True, help_text="Since when an unknown outcome counts as sent, because nobody knows better."
     )
+    failed_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When it was noticed as failed: within a minute."
+    )
+    archived_at = models.DateTimeField(null=True, blank=True, editable=False)
     external_id = models.CharField(max_length=120, blank=True, default="", db_default="")
     error_code = models.CharField(max_length=60, blank=True, default="", db_default="")
     error_text = models.CharField(max_length=300, blank=True, default="", db_default="")
@@ -180,6 +194,14 @@ class Message(models.Model):
         indexes = [
             # release, statement 2: a stream's next message
             models.Index(fields=["stream", "due_at", "id"], name="message_next", condition=Q(state=State.PENDING)),
+            # failover: what its device failed to send twice
+            models.Index(fields=["due_at"], name="message_tired", condition=Q(state=State.PENDING, attempts__gte=2)),
+            # what has failed: not noticed yet (NULL), since the last digest, long enough ago for the archive
+            models.Index(
+                fields=["failed_at"],
+                name="message_failed",
+                condition=Q(state=State.FAILED, archived_at__isnull=True),
+            ),
             # the lists of what failed and of what nobody knows
             models.Index(fields=["state", "id"], name="message_troubled", condition=Q(state__in=["failed", "unknown"])),
             # settling tick: unknown outcomes that something is to be done about now
@@ -228,6 +250,8 @@ class Attempt(models.Model):
         indexes = [
             # claim: how many did this device send in the last hour and day?
             models.Index(fields=["device", "started_at"], name="attempt_device_started"),
+            # how many devices were banned lately?
+            models.Index(fields=["started_at"], name="attempt_banned", condition=Q(outcome="banned")),
         ]
         ordering = ["message", "release_no"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import structlog
 from django.db import connection, transaction
@@ -27,15 +28,26 @@ class Retried:
     left_alone: dict[str, int]
 
 
+REASONS = {
+    "not_failed": "did not fail",
+    "batch_ended": "belong to a batch that was ended",
+    "batch_expired": "belong to a batch that has expired",
+    "lead_deleted": "were to a lead that was deleted",
+    "opted_out": "are to somebody who opted out",
+    "rejected_for_good": "were refused by the gateway for good",
+}
+"""Why a message is left alone, to follow a number."""
+
 # A refusal is for good: the number does not exist, the content is not allowed. Asking again by the thousand is how
 # numbers get banned, so only a person who looked at one may insist.
 _CHOOSE = """
-SELECT m.id, m.stream_id, m.device_id, m.batch_id,
+SELECT m.id, m.device_id, m.batch_id,
        CASE WHEN m.state <> 'failed' THEN 'not_failed'
             WHEN b.state IN ('cancelled', 'failed') THEN 'batch_ended'
             WHEN b.expires_at <= %(now)s THEN 'batch_expired'
             WHEN l.id IS NULL THEN 'lead_deleted'
             WHEN l.opted_out_at IS NOT NULL THEN 'opted_out'
+            WHEN m.archived_at IS NOT NULL AND NOT %(insist)s THEN 'archived'
             WHEN NOT %(insist)s AND (SELECT a.outcome FROM messaging_attempt a WHERE a.message_id = m.id
                                      ORDER BY a.release_no DESC LIMIT 1) = 'rejected' THEN 'rejected_for_good'
        END AS reason
@@ -44,14 +56,14 @@ JOIN messaging_batch b ON b.id = m.batch_id
 LEFT JOIN leads_lead l ON l.id = m.lead_id
 WHERE m.id = ANY(%(ids)s)
 ORDER BY m.id
-FOR UPDATE OF m
 """
 
 # A new round: attempts start over, and so does the id at the gateway, because the old one stands for the old outcome.
 _NEW_ROUND = """
 WITH again AS (
     UPDATE messaging_message SET state = 'pending', round = round + 1, attempts = 0, due_at = %(now)s,
-                                 error_code = '', error_text = '', external_id = ''
+                                 error_code = '', error_text = '', external_id = '',
+                                 failed_at = NULL, archived_at = NULL
     WHERE id = ANY(%(ids)s) AND state = 'failed'
     RETURNING stream_id
 ), counts AS (SELECT stream_id, count(*) AS n FROM again GROUP BY stream_id),
@@ -63,32 +75,45 @@ SELECT coalesce(sum(n), 0) FROM counts
 """
 
 
+def look_at(*, message_ids: Iterable[int], now: datetime, insist: bool = False) -> Retried:
+    """What :func:`retry_failed` would do at this moment."""
+    with connection.cursor() as cursor:
+        chosen, left_alone = _choose(cursor, message_ids, now=now, insist=insist, lock="")
+    return Retried(len(chosen), left_alone)
+
+
 def retry_failed(*, message_ids: Iterable[int], now: datetime, insist: bool = False) -> Retried:
     """Give failed messages a new round, at most :data:`LIMIT` in one call; the old attempts are kept.
 
     Left alone and counted: what is not failed, whose batch ended or expired, whose lead is gone or opted out, and,
-    unless ``insist``, what the gateway refused for good.
+    unless ``insist``, what is archived or was refused by the gateway for good. A new round takes it out of the archive.
     """
-    ids = list(dict.fromkeys(message_ids))[:LIMIT]
-    left_alone: dict[str, int] = {}
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_CHOOSE, {"ids": ids, "now": now, "insist": insist})
-        chosen, devices, batches = [], set(), set()
-        for pk, _, device_id, batch_id, reason in cursor.fetchall():
-            if reason is None:
-                chosen.append(pk)
-                devices.add(device_id)
-                batches.add(batch_id)
-            else:
-                left_alone[reason] = left_alone.get(reason, 0) + 1
-        cursor.execute(_NEW_ROUND, {"ids": chosen, "now": now})
+        chosen, left_alone = _choose(cursor, message_ids, now=now, insist=insist, lock="FOR UPDATE OF m")
+        cursor.execute(_NEW_ROUND, {"ids": [pk for pk, _, _ in chosen], "now": now})
         retried = int(cursor.fetchone()[0])
-        Batch.objects.filter(pk__in=batches, state=BatchState.FINISHED).update(
+        Batch.objects.filter(pk__in={batch for _, _, batch in chosen}, state=BatchState.FINISHED).update(
             state=BatchState.RUNNING, finished_at=None
         )
-        wake(devices)
+        wake({device for _, device, _ in chosen})
     log.info("retry.asked", retried=retried, left_alone=left_alone)
     return Retried(retried, left_alone)
+
+
+def _choose(
+    cursor: Any, message_ids: Iterable[int], *, now: datetime, insist: bool, lock: str
+) -> tuple[list[tuple[int, int, int]], dict[str, int]]:
+    """(message, device, batch) of what gets a new round, and how many do not, by reason."""
+    ids = list(dict.fromkeys(message_ids))[:LIMIT]
+    cursor.execute(f"{_CHOOSE} {lock}", {"ids": ids, "now": now, "insist": insist})
+    chosen: list[tuple[int, int, int]] = []
+    left_alone: dict[str, int] = {}
+    for pk, device_id, batch_id, reason in cursor.fetchall():
+        if reason is None:
+            chosen.append((pk, device_id, batch_id))
+        else:
+            left_alone[reason] = left_alone.get(reason, 0) + 1
+    return chosen, left_alone
 
 
 def failed_of_batch(batch_id: int) -> list[int]:

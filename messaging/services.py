@@ -16,6 +16,7 @@ from django.db.models.functions import Coalesce
 from devices.models import Device, DeviceState
 from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
+from messaging.ending import ENDS, end_unsent
 from messaging.models import Batch, BatchState, Message, Priority, Stream
 from messaging.rendering import TemplateProblem, check_template
 from messaging.states import IN_FLIGHT, State
@@ -154,46 +155,24 @@ def pause_batch(*, batch_id: int) -> bool:
 def resume_batch(*, batch_id: int) -> bool:
     """Go on with exactly what is left. Whether anything changed."""
     with transaction.atomic():
-        if not Batch.objects.filter(pk=batch_id, state=BatchState.PAUSED).update(state=BatchState.RUNNING):
+        if not Batch.objects.filter(pk=batch_id, state=BatchState.PAUSED).update(state=BatchState.RUNNING, reason=""):
             return False
         wake(Stream.objects.filter(batch_id=batch_id, is_open=True).values_list("device_id", flat=True))
         return True
 
 
 def end_batch(*, batch_id: int, state: BatchState, now: datetime, reason: str = "") -> bool:
-    """End a batch early (cancelled or failed): every unsent message ends with it. Whether anything changed."""
-    ends = {BatchState.CANCELLED: State.CANCELLED, BatchState.FAILED: State.FAILED}
-    with transaction.atomic():
-        changed = Batch.objects.filter(pk=batch_id, state__in=[BatchState.RUNNING, BatchState.PAUSED]).update(
-            state=state, reason=reason, finished_at=now, filled_at=now
-        )
-        if changed:
-            _end_unsent(batch_id, ends[state], "run_failed" if state == BatchState.FAILED else "cancelled", reason)
-        return bool(changed)
+    """End a batch early (cancelled or failed): every unsent message ends with it. Whether anything changed.
 
-
-def _end_unsent(batch_id: int, state: State, code: str, text: str) -> int:
-    """Move everything of a batch that nothing has left for yet to ``state``, counters included."""
-    column = {State.CANCELLED: "cancelled", State.FAILED: "failed", State.EXPIRED: "expired"}[state]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""WITH ended AS (
-                    UPDATE messaging_message SET state = %(state)s, error_code = %(code)s, error_text = %(text)s
-                    WHERE batch_id = %(batch)s AND state IN ('pending', 'queued')
-                    RETURNING stream_id, device_id
-                ), counts AS (SELECT stream_id, device_id, count(*) AS n FROM ended GROUP BY stream_id, device_id),
-                counted AS (
-                    UPDATE messaging_stream s
-                    SET waiting = s.waiting - n, {column} = s.{column} + n, is_open = s.waiting - n > 0
-                    FROM counts WHERE s.id = counts.stream_id
-                )
-                SELECT coalesce(sum(n), 0), array_agg(device_id) FROM counts""",  # noqa: S608 - a column of ours
-            {"state": state.value, "code": code, "text": text[:300], "batch": batch_id},
-        )
-        number, devices = cursor.fetchone()
-    if devices:
-        wake(devices)
-    return int(number)
+    From then on no claim succeeds. Of a very large batch the tick ends what is left (:mod:`messaging.ending`).
+    """
+    changed = Batch.objects.filter(pk=batch_id, state__in=[BatchState.RUNNING, BatchState.PAUSED]).update(
+        state=state, reason=reason, finished_at=now, filled_at=now
+    )
+    if changed:
+        ends_as, code = ENDS[state]
+        end_unsent(batch_id=batch_id, state=ends_as, code=code, text=reason)
+    return bool(changed)
 
 
 def wrap_up(*, now: datetime) -> tuple[int, int]:
@@ -208,10 +187,11 @@ def wrap_up(*, now: datetime) -> tuple[int, int]:
         Q(state="paused") | Q(filled_at__isnull=True) | Exists(open_streams)
     )
     for batch_id in late.values_list("pk", flat=True)[:100]:
-        with transaction.atomic():
-            # Claims look at expires_at, so a paused batch can run to its end here without sending anything.
-            Batch.objects.filter(pk=batch_id).update(filled_at=Coalesce("filled_at", now), state=BatchState.RUNNING)
-            expired += _end_unsent(batch_id, State.EXPIRED, "expired", "It was not sent before its batch expired.")
+        # Claims look at expires_at, so a paused batch can run to its end here without sending anything.
+        Batch.objects.filter(pk=batch_id).update(filled_at=Coalesce("filled_at", now), state=BatchState.RUNNING)
+        expired += end_unsent(
+            batch_id=batch_id, state=State.EXPIRED, code="expired", text="It was not sent before its batch expired."
+        )
     with connection.cursor() as cursor:
         cursor.execute(
             """UPDATE messaging_batch b SET state = 'finished', finished_at = %(now)s

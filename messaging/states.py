@@ -6,20 +6,25 @@
        ^                    │                 │
        ├────── recovered ───┤                 ├── rejected, attempts used up ──> failed
        ├────── snoozed ─────┘                 └── outcome not known ──> unknown ──> sent | pending | failed
-       └────── retried, throttled ────────────┘        pending, queued ──> cancelled | expired
+       └────── retried, throttled ────────────┘        pending, queued ──> cancelled | expired | unknown
 
-* **pending** waits for ``due_at`` in its stream. The release moves it on, as soon as its device is able and due.
+* **pending** waits for ``due_at`` in its stream. The release moves it on, as soon as its device is able and due; or the
+  late record of a worker that was given up, if it says that the gateway had accepted.
 * **queued** was released to its device's queue; nothing has been sent. A worker's claim moves it on; unclaimed for
   15 seconds it is published again, for five minutes the recovery takes it back.
 * **sending** is held by a worker until ``lease_until``; the gateway may have been called. The worker's record moves it
   on; past the lease the recovery declares the outcome unknown.
-* **unknown** may have reached the phone and is not sent again by guesswork. A late record, a receipt, a look-up, an
-  operator or the gateway's policy settles it. Where nobody does for a day, it is *presumed* sent: still unknown, with
+* **unknown** may have reached the phone and is not sent again by guesswork. What is cancelled or expires while it waits
+  for another try ends here too, when its last one was in doubt. A late record, a receipt, a look-up, an operator or
+  the gateway's policy settles it. Where nobody does for a day, it is *presumed* sent: still unknown, with
   ``presumed_at`` set, so that its batch can finish; whoever knows better may still settle it.
 * **sent**, **delivered**, **read** only ever move forward, by receipts. A receipt also proves that a message which
   waits for another attempt of the same round has arrived already.
 * **failed** stays as it is until an operator starts a new round, or a receipt proves that it arrived after all;
   **cancelled** and **expired** are final.
+
+What is to be cancelled, expired or failed before it left, but has an earlier attempt of its round in doubt, ends as
+unknown (*end_in_doubt*): none of the other words may be said of a message that perhaps arrived.
 
 Every move is one conditional UPDATE on the old state; whoever updates no row has lost the race and does nothing.
 """
@@ -77,6 +82,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("give_up", S.QUEUED, S.FAILED),
     Transition("accepted", S.SENDING, S.SENT),
     Transition("accepted", S.UNKNOWN, S.SENT),
+    Transition("accepted", S.PENDING, S.SENT),
     Transition("retry", S.SENDING, S.PENDING),
     Transition("retry", S.UNKNOWN, S.PENDING),
     Transition("fail", S.SENDING, S.FAILED),
@@ -108,6 +114,8 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("cancel", S.QUEUED, S.CANCELLED),
     Transition("expire", S.PENDING, S.EXPIRED),
     Transition("expire", S.QUEUED, S.EXPIRED),
+    Transition("end_in_doubt", S.PENDING, S.UNKNOWN),
+    Transition("end_in_doubt", S.QUEUED, S.UNKNOWN),
 )
 
 

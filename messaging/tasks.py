@@ -5,7 +5,8 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from messaging import look_ups, receipts, services, settling
+from messaging import ending, failures, look_ups, receipts, services, settling, squaring
+from messaging.dispatch import failover
 from messaging.dispatch import recover as recovery
 from messaging.dispatch.release import release_due
 from messaging.dispatch.send import carry
@@ -51,5 +52,25 @@ def settle() -> None:
 
 @shared_task(name="messaging.wrap_up")
 def wrap_up() -> None:
-    """Beat, every two seconds: expire and finish batches."""
+    """Beat, every two seconds: expire and finish batches, and end what is left of those that have ended."""
     services.wrap_up(now=timezone.now())
+    ending.end_leftovers(now=timezone.now())
+
+
+@shared_task(name="messaging.fail_over")
+def fail_over() -> None:
+    """Beat, every ten seconds: move messages away from devices that cannot send them, where their batch allows it."""
+    failover.move_stuck()
+    failover.move_tired()
+
+
+@shared_task(name="messaging.square_counters")
+def square_counters() -> None:
+    """Beat, every minute: compare counters with rows, a bounded number at a time."""
+    squaring.square_due(now=timezone.now())
+
+
+@shared_task(name="messaging.archive_failed")
+def archive_failed() -> None:
+    """Beat, every hour: put away what failed long ago."""
+    failures.archive(now=timezone.now())

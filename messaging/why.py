@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db.models import Q
 from django.utils import timezone
 
 from devices.gateways import registry
-from devices.models import DeviceState
+from devices.models import BANNED, Device, DeviceState, GatewayRest
 from messaging import halting
 from messaging.doubt import Policy, policy_for
 from messaging.models import BatchState, Message
@@ -39,7 +40,8 @@ def why_not_sent(message: Message, *, now: datetime) -> Why | None:
         case State.UNKNOWN:
             return _unknown(message)
         case State.FAILED:
-            return Why("failed", f"It failed.{_because(message)}")
+            archived = " It is in the archive." if message.archived_at is not None else ""
+            return Why("failed", f"It failed.{_because(message)}{archived}")
         case State.CANCELLED:
             return Why("cancelled", f"It was cancelled.{_because(message)}")
         case State.EXPIRED:
@@ -88,7 +90,7 @@ def _stopped(message: Message, now: datetime) -> Why | None:
     if halt is not None:
         return Why("halted", f"Everything is halted{f': {halt.reason}' if halt.reason else ''}.")
     if batch.state == BatchState.PAUSED:
-        return Why("batch_paused", f"“{batch}” is paused.")
+        return Why("batch_paused", f"“{batch}” is paused. {batch.reason}".strip())
     if batch.expires_at <= now:
         return Why("expiring", f"“{batch}” has expired.")
     if lead is None:
@@ -104,10 +106,31 @@ def _device_cannot(message: Message, now: datetime) -> Why | None:
     if device.state == DeviceState.PAUSED:
         return Why("device_paused", f"{device} is paused{reason}")
     if device.state != DeviceState.ACTIVE:
-        return Why("device_not_connected", f"{device} is not connected{reason}")
+        return Why("device_not_connected", f"{device} is not connected{reason}{_elsewhere(message, now)}")
     if device.held_until is not None and device.held_until > now:
-        return Why("device_rests", f"{device} rests. {device.hold_reason}".strip(), device.held_until)
+        rests = f"{device} rests. {device.hold_reason}".strip()
+        if device.held_until > now + timedelta(seconds=settings.FLOTILLA_FAILOVER_AFTER_SECONDS):
+            rests += _elsewhere(message, now)
+        return Why("device_rests", rests, device.held_until)
+    rest = GatewayRest.objects.filter(gateway=device.gateway, base_url=device.base_url, until__gt=now).first()
+    if rest is not None:
+        return Why("gateway_rests", f"Nobody answers at the gateway of {device}. {rest.reason}".strip(), rest.until)
     return None
+
+
+def _elsewhere(message: Message, now: datetime) -> str:
+    """Whether another device takes it over, as a sentence; see messaging.dispatch.failover for the rules."""
+    batch, device = message.batch, message.device
+    if not batch.failover:
+        return " It waits for this device: its batch moves nothing to another."
+    if device.state == DeviceState.NEEDS_ATTENTION and device.attention_code == BANNED:
+        return " It waits for this device: a ban moves nothing."
+    if message.attempt_set.filter(round=message.round, outcome="unknown").exists():
+        return " It stays with this device, because an earlier attempt may have arrived."
+    able = Device.objects.able().filter(pool_id=device.pool_id, pool__isnull=False)
+    if not able.filter(Q(held_until__isnull=True) | Q(held_until__lte=now)).exists():
+        return " No other device of its pool can send now; the first that can takes it over."
+    return " Another device of its pool takes it over within seconds."
 
 
 def _its_turn(message: Message, now: datetime) -> Why:

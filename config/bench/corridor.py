@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from statistics import median
 from typing import Any
 
 from django.db.models import Sum
@@ -19,7 +20,8 @@ from django.utils import timezone
 from campaigns import services as campaigns
 from campaigns.models import Campaign, Routing, Run
 from config.bench import seeding
-from config.bench.results import BenchFailed
+from config.bench.cpu import seconds_by_program
+from config.bench.results import BenchFailed, Line
 from config.bench.stage import Stage
 from config.demo.ledger import Judge
 from config.demo.verdict import Verdict, judge
@@ -38,6 +40,8 @@ class Passage:
     verdict: Verdict
     unfinished: int
     """Messages that were not recorded as sent."""
+    cpu_ms: Mapping[str, float]
+    """Milliseconds of processor time per message, by program."""
 
     @property
     def wrong(self) -> int:
@@ -73,8 +77,11 @@ def send_all(stage: Stage, *, pool: Pool, messages: int, warm: int) -> Passage:
     seeding.settle()
     stage.empty_broker()
     with stage.product(*PROGRAMS) as playing:
+        names = {**playing.names, **stage.servers()}
+        before = seconds_by_program(names=names)
         run = launch(pool=pool, name="Bench")
         wait_for_end(stage, run=run, messages=messages)
+        after = seconds_by_program(names=names)
         run.refresh_from_db()
         if run.batch_id is None:
             raise BenchFailed(f"the run has no batch: {run.reason}")
@@ -84,7 +91,28 @@ def send_all(stage: Stage, *, pool: Pool, messages: int, warm: int) -> Passage:
         .order_by("sent_at")
         .values_list("sent_at", flat=True)
     )
-    return Passage(per_second=per_second(_seconds(sent), warm=warm), verdict=verdict, unfinished=messages - len(sent))
+    return Passage(
+        per_second=per_second(_seconds(sent), warm=warm),
+        verdict=verdict,
+        unfinished=messages - len(sent),
+        cpu_ms={name: 1000 * (seconds - before.get(name, 0.0)) / messages for name, seconds in after.items()},
+    )
+
+
+def cpu_lines(passages: Sequence[Passage], *, prefix: str) -> list[Line]:
+    """Where the time goes: a line per program that takes any, the hungriest first."""
+    names = {name for passage in passages for name in passage.cpu_ms}
+    rounds = {name: [passage.cpu_ms.get(name, 0.0) for passage in passages] for name in names}
+    return [
+        Line(
+            name=f"{prefix}_cpu_{name}",
+            what=f"processor time of {name} per message, from launch to end",
+            unit="ms/message",
+            ours=rounds[name],
+        )
+        for name in sorted(names, key=lambda name: -median(rounds[name]))
+        if median(rounds[name]) >= 0.005
+    ]
 
 
 def wait_for_end(stage: Stage, *, run: Run, messages: int) -> None:

@@ -76,6 +76,7 @@ def run(stage: Stage, plan: Plan) -> list[Line]:
             ours=[sum(each.wrong for each in ours)],
             goal=Goal(0, "most", "ours"),
         ),
+        *corridor.cpu_lines(ours, prefix="end_to_end"),
     ]
 
 

@@ -73,6 +73,7 @@ def run(stage: Stage, plan: Plan) -> list[Line]:
             ours=[sum(each.wrong for each in ours)],
             goal=Goal(0, "most", "ours"),
         ),
+        *corridor.cpu_lines(ours, prefix="single_device"),
     ]
 
 

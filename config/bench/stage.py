@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
+from django.db import connection
 
+from config.bench.cpu import parent_of
 from config.bench.results import BenchFailed
 from config.demo.ledger import Judge
 from config.stack.children import Child, Children
@@ -38,10 +40,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Playing:
-    """A simulator that runs: where it listens, and what it has seen."""
+    """A simulator that runs: where it listens, and what it has seen; ``names`` of the programs by process id."""
 
     url: str
     witness: Judge
+    names: Mapping[int, str]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,12 @@ class Stage:
         """Forget everything that is queued."""
         with redis.Redis.from_url(self.broker_url) as client:
             client.flushdb()
+
+    def servers(self) -> dict[int, str]:
+        """Names of the database and broker servers by process id."""
+        with redis.Redis.from_url(self.broker_url) as client, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            return {parent_of(cursor.fetchone()[0]): "postgresql", client.info("server")["process_id"]: "valkey"}
 
     def start(self, *, name: str, argv: Sequence[str], env: Mapping[str, str]) -> Child:
         """Start a program in the checkout, its output in ``<folder>/logs``."""
@@ -162,7 +171,11 @@ class Stage:
                     child = self._launch(program)
                     started.append(child)
             url = ports.urls()["simulator"]
-            yield Playing(url=url, witness=Judge(url=url, token=self.environment["SIMULATOR_CONTROL_TOKEN"]))
+            yield Playing(
+                url=url,
+                witness=Judge(url=url, token=self.environment["SIMULATOR_CONTROL_TOKEN"]),
+                names={child.pid: child.name for child in started},
+            )
         finally:
             for child in reversed(started):
                 self.stop(child)

@@ -58,17 +58,20 @@ class DeviceRow:
     lanes: int
     gap_seconds: float
     """The shortest gap of its rhythm."""
+    dedups: bool = True
+    """Whether its gateway drops repeats, so that a doubtful send may be made again."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """A batch. ``expected``: how many messages it had to get (None: not laid down)."""
+    """A batch. ``expected``: how many messages it had to get (None: not laid down). ``single``: one message, by API."""
 
     id: int
     name: str
     state: str
     gap_seconds: float = 0.0
     expected: int | None = None
+    single: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,45 @@ class AttemptRow:
     finished: float | None
     outcome: str
     error_code: str = ""
+    device_id: int = 0
+
+
+@dataclass(slots=True)
+class Stop:
+    """An order to send no more: of one batch, of some devices, or (neither) of everything.
+
+    ``begin`` is the moment after its commit, ``end`` the one before it was taken back (None: never); ``grace_seconds``
+    is how long it may take to be heard by all.
+    """
+
+    what: str
+    begin: float
+    end: float | None = None
+    batch: int | None = None
+    devices: frozenset[int] = frozenset()
+    grace_seconds: float = 0.0
+
+    def forbids(self, attempt: AttemptRow, *, batch: int | None) -> bool:
+        """Whether this attempt should not have been claimed."""
+        if self.batch is not None:
+            concerned = batch == self.batch
+        else:
+            concerned = not self.devices or attempt.device_id in self.devices
+        since = self.begin + self.grace_seconds
+        return concerned and attempt.started > since and (self.end is None or attempt.started < self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class OptOut:
+    """Leads that refused, and their messages.
+
+    ``seen`` holds the claims of their messages, as (message, release number), that were committed when the refusal had
+    its locks: no other may exist.
+    """
+
+    leads: frozenset[int]
+    seen: frozenset[tuple[int, int]]
+    messages: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +164,9 @@ class Stuck:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything the judge looks at. ``plain``: the gateway counts as one that drops no repeats."""
+    """Everything the judge looks at."""
 
     lease_seconds: float
-    plain: bool
     devices: Sequence[DeviceRow]
     batches: Sequence[BatchRow]
     streams: Sequence[StreamRow]
@@ -136,3 +177,9 @@ class Evidence:
     stuck: Sequence[Stuck] = ()
     problems: Sequence[str] = field(default=())
     """What the product's services refused with an error while the load asked them."""
+    errors: Sequence[str] = ()
+    """Errors in tasks, by the programs' logs, other than by a database or broker that was away."""
+    stops: Sequence[Stop] = ()
+    opt_outs: Sequence[OptOut] = ()
+    accepted: Sequence[int] = ()
+    """Single messages that the API said it had taken."""

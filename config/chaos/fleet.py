@@ -5,48 +5,96 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
+from typing import Any, Final
 
-from django.contrib.auth.models import User
-from django.db import connection
+from django.contrib.auth.models import Group, User
+from django.db import IntegrityError, connection, transaction
+from django.db.models import ProtectedError
 from django.utils import timezone
 
 from campaigns import services as campaigns
-from campaigns.models import Campaign, Routing
+from campaigns.models import Campaign, Routing, Run
+from config.api.tokens import make_token
 from config.chaos.away import Away, ask
-from config.chaos.plan import Plan
+from config.chaos.evidence import OptOut, Stop
+from config.chaos.gateway import FORGETFUL
+from config.chaos.plan import LEASE_SECONDS, Plan
+from config.chaos.refusals import opt_out_under_claims
 from devices import services as devices_services
+from devices.access import Role
 from devices.models import Device, DeviceState, Pool
 from leads.models import Lead
+from messaging import halting
 from messaging import services as messaging
 from messaging.models import Batch, BatchState
 
 DEVICES: Final = 200
+SLOW_DEVICES: Final = 20
 LANES: Final = 5
+SLOW_GAP_SECONDS: Final = (LEASE_SECONDS + 2.0, LEASE_SECONDS + 2.5)
+"""Longer than a lease: a lost record may free the lane, and the reservation alone holds the gap."""
+SLOW_WEATHER: Final[Mapping[str, Any]] = {"fault": "latency", "phase": "after", "min_seconds": 0.4, "max_seconds": 1.2}
+"""How long the slow devices' gateway takes, so that a good part of them can be hit in the middle."""
+HALT_GRACE_SECONDS: Final = 2.0
+"""What STOP ALL promises."""
 AGAIN_SECONDS: Final = 0.3
 TEXT: Final = "Hello {{ first_name or 'there' }}, number {{ phone }} is on our list."
 CAMPAIGN: Final = "Chaos campaign"
 _EMPTY: Final = (
-    "TRUNCATE devices_device, devices_pool, leads_lead, messaging_batch, campaigns_campaign RESTART IDENTITY CASCADE"
+    "TRUNCATE devices_device, devices_pool, leads_lead, messaging_batch, messaging_halt, campaigns_campaign, "
+    "config_idempotencykey RESTART IDENTITY CASCADE"
 )
 
 
 def make_device(*, pool: Pool, number: int) -> Device:
-    """Device ``number``: of ten, two take parallel sends, three have a rhythm, five send one after the other."""
+    """Device ``number``: of ten, two take parallel sends, three have a rhythm, five send one after the other.
+
+    Each second ten of them is at the gateway that drops no repeats.
+    """
     kind = number % 10
     gap = round(0.15 + 0.05 * (number % 7), 2) if kind in {2, 3, 4} else 0.0
+    lanes = LANES if kind in {0, 1} else 1
+    return _device(
+        pool=pool,
+        name=f"Chaos {number:04d}",
+        token=f"chaos-{number}",
+        forgets=number // 10 % 2 == 1,
+        lanes=lanes,
+        gap=(gap, 2 * gap),
+    )
+
+
+def make_slow_device(*, pool: Pool, number: int) -> Device:
+    """Slow device ``number``: one lane, and a gap that outlasts a lease."""
+    return _device(
+        pool=pool,
+        name=f"Slow {number:04d}",
+        token=slow_token(number),
+        forgets=number % 2 == 1,
+        lanes=1,
+        gap=SLOW_GAP_SECONDS,
+    )
+
+
+def slow_token(number: int) -> str:
+    """How the ledger knows a slow device."""
+    return f"slow-{number}"
+
+
+def _device(*, pool: Pool, name: str, token: str, forgets: bool, lanes: int, gap: tuple[float, float]) -> Device:
     return Device(
         owner=pool.owner,
         pool=pool,
-        name=f"Chaos {number:04d}",
-        gateway="simulator",
-        credentials={"token": f"chaos-{number}"},
-        lanes=LANES if kind in {0, 1} else 1,
-        delay_min_seconds=gap,
-        delay_max_seconds=2 * gap,
+        name=name,
+        gateway=FORGETFUL if forgets else "simulator",
+        credentials={"token": token},
+        lanes=lanes,
+        delay_min_seconds=gap[0],
+        delay_max_seconds=gap[1],
         cap_per_day=None,
         warm_up=False,
     )
@@ -54,9 +102,16 @@ def make_device(*, pool: Pool, number: int) -> Device:
 
 @dataclass(slots=True)
 class Fleet:
-    """Who takes part. ``expected`` says how many messages each campaign, by name, has to make."""
+    """Who takes part.
+
+    ``expected`` says how many messages each campaign, by name, has to make; ``slow_groups`` names
+    those that go over the slow devices. ``token`` opens the API.
+    """
 
     pool: Pool
+    slow_pool: Pool
+    slow_groups: frozenset[int]
+    token: str = field(repr=False)
     expected: dict[str, int] = field(default_factory=dict)
     devices: int = 0
 
@@ -71,14 +126,29 @@ class Fleet:
         Device.objects.bulk_create(made, ignore_conflicts=True)
         self.devices += number
 
+    def choose(self, number: int) -> tuple[int, int]:
+        """A lead and a connected device for single message ``number``."""
+        lead = Lead.objects.order_by("pk").values_list("pk", flat=True)[number]
+        able = Device.objects.filter(pool=self.pool, state=DeviceState.ACTIVE).order_by("pk")
+        return lead, able.values_list("pk", flat=True)[number % (DEVICES // 2)]
+
 
 def make_fleet(plan: Plan) -> Fleet:
     """Empty the database (it is ours) and fill it for this plan."""
     with connection.cursor() as cursor:
         cursor.execute(_EMPTY)
     owner = User.objects.get_or_create(username="chaos")[0]
-    fleet = Fleet(pool=Pool.objects.create(owner=owner, name="Chaos fleet"))
+    owner.groups.set([Group.objects.get_or_create(name=Role.STAFF)[0]])
+    fleet = Fleet(
+        pool=Pool.objects.create(owner=owner, name="Chaos fleet"),
+        slow_pool=Pool.objects.create(owner=owner, name="Chaos slow fleet"),
+        slow_groups=frozenset(launch.group for launch in plan.campaigns if launch.slow and launch.group is not None),
+        token=make_token(user=owner)[0],
+    )
     fleet.add(DEVICES)
+    Device.objects.bulk_create(
+        [make_slow_device(pool=fleet.slow_pool, number=number) for number in range(SLOW_DEVICES)]
+    )
     now, number = timezone.now(), 0
     people = []
     for group, leads in enumerate(plan.groups):
@@ -112,14 +182,12 @@ class Load(threading.Thread):
         self._orders: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self.problems: list[str] = []
         """What went wrong other than by a database that was away."""
+        self.stops: list[Stop] = []
+        self.opt_outs: list[OptOut] = []
 
     def campaign(self, group: int) -> None:
         """Launch the campaign of a group."""
         self._orders.put(lambda: self._campaign(group))
-
-    def single(self, number: int) -> None:
-        """Send one message to somebody, ahead of bulk."""
-        self._orders.put(lambda: self._single(number))
 
     def pause_devices(self, *, seed: int) -> None:
         """A tenth of the fleet is taken out of service."""
@@ -133,13 +201,34 @@ class Load(threading.Thread):
         """One running batch stops."""
         self._orders.put(lambda: self._pause_batch(Random(seed)))  # noqa: S311
 
+    def remove_devices(self) -> None:
+        """New devices that have not been used yet disappear."""
+        self._orders.put(self._remove_devices)
+
+    def cancel_batch(self, *, seed: int) -> None:
+        """One running campaign is cancelled."""
+        self._orders.put(lambda: self._cancel_batch(Random(seed)))  # noqa: S311
+
+    def opt_out(self) -> None:
+        """A few leads refuse while they are being written to."""
+        self._orders.put(self._opt_out)
+
+    def halt(self) -> None:
+        """STOP ALL."""
+        self._orders.put(self._halt)
+
+    def end_halt(self) -> None:
+        """Go on after STOP ALL."""
+        self._orders.put(self._end_halt)
+
     def resume(self) -> None:
         """Whatever is paused goes on."""
-        self._orders.put(_resume)
+        self._orders.put(self._resume)
 
     def finish(self) -> None:
-        """Everything that is paused goes on, and the thread ends."""
+        """Everything that is paused or halted goes on, and the thread ends."""
         self.resume()
+        self.end_halt()
         self._orders.put(None)
 
     def run(self) -> None:
@@ -169,7 +258,7 @@ class Load(threading.Thread):
             defaults={
                 "text": TEXT,
                 "routing": Routing.POOLED,
-                "pool": self._fleet.pool,
+                "pool": self._fleet.slow_pool if group in self._fleet.slow_groups else self._fleet.pool,
                 "triggers": [_tag(group)],
                 "delay_min_seconds": 0,
                 "delay_max_seconds": 0,
@@ -178,24 +267,57 @@ class Load(threading.Thread):
         campaigns.launch(campaign=campaign, now=timezone.now())
         campaigns.launch(campaign=campaign, now=timezone.now())  # the double click that must change nothing
 
-    def _single(self, number: int) -> None:
-        lead = Lead.objects.order_by("pk")[number]
-        device = Device.objects.filter(state=DeviceState.ACTIVE).order_by("pk")[number % (DEVICES // 2)]
-        messaging.send_single(owner=self._fleet.owner, text=TEXT, now=timezone.now(), lead=lead, device=device)
-
     def _pause_devices(self, rng: Random) -> None:
         chosen = rng.sample(range(1, DEVICES + 1), DEVICES // 10)
         names = [f"Chaos {number:04d}" for number in chosen]
-        devices_services.pause(devices=Device.objects.filter(name__in=names))
+        paused = Device.objects.filter(name__in=names)
+        devices_services.pause(devices=paused)
+        known = frozenset(paused.filter(state=DeviceState.PAUSED).values_list("pk", flat=True))
+        self.stops.append(Stop("its device was paused", time.time(), devices=known))
 
     def _pause_batch(self, rng: Random) -> None:
         running = list(Batch.objects.filter(state=BatchState.RUNNING).order_by("pk").values_list("pk", flat=True))
         if running:
-            messaging.pause_batch(batch_id=rng.choice(running))
+            batch = rng.choice(running)
+            messaging.pause_batch(batch_id=batch)
+            self.stops.append(Stop(f"batch {batch} was paused", time.time(), batch=batch))
 
+    def _resume(self) -> None:
+        now = time.time()
+        for stop in self.stops:
+            if stop.end is None and (stop.devices or "paused" in stop.what):
+                stop.end = now
+        devices_services.resume(devices=Device.objects.filter(state=DeviceState.PAUSED))
+        for batch_id in list(Batch.objects.filter(state=BatchState.PAUSED).values_list("pk", flat=True)):
+            messaging.resume_batch(batch_id=batch_id)
 
-def _resume() -> None:
-    devices_services.resume(devices=Device.objects.filter(state=DeviceState.PAUSED))
-    paused: Sequence[int] = list(Batch.objects.filter(state=BatchState.PAUSED).values_list("pk", flat=True))
-    for batch_id in paused:
-        messaging.resume_batch(batch_id=batch_id)
+    def _remove_devices(self) -> None:
+        unused = Device.objects.filter(pool=self._fleet.pool, pk__gt=DEVICES + SLOW_DEVICES, streams=None)
+        for device in unused.order_by("-pk")[:3]:
+            with suppress(ProtectedError, IntegrityError), transaction.atomic():  # somebody may just begin to use it
+                device.delete()
+
+    def _cancel_batch(self, rng: Random) -> None:
+        live = Run.objects.filter(batch__state=BatchState.RUNNING, batch__filled_at__isnull=False)
+        runs = list(live.order_by("pk").select_related("batch"))
+        if runs:
+            run = rng.choice(runs)
+            campaigns.cancel(run, now=timezone.now())
+            self.stops.append(Stop(f"run {run.pk} was cancelled", time.time(), batch=run.batch_id))
+
+    def _opt_out(self) -> None:
+        refused = opt_out_under_claims()
+        if refused is not None:
+            self.opt_outs.append(refused)
+
+    def _halt(self) -> None:
+        halting.halt(now=timezone.now(), reason="chaos")
+        stop = Stop("everything was halted", time.time(), grace_seconds=HALT_GRACE_SECONDS)
+        self.stops.append(stop)
+
+    def _end_halt(self) -> None:
+        now = time.time()
+        for stop in self.stops:
+            if stop.end is None and stop.batch is None and not stop.devices:
+                stop.end = now
+        halting.resume(now=timezone.now())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from django.db import connection
@@ -19,14 +20,17 @@ from config.chaos.evidence import (
     Entry,
     Evidence,
     MessageRow,
+    OptOut,
+    Stop,
     StreamRow,
     Stuck,
 )
+from config.chaos.gateway import FORGETFUL
 from config.chaos.incidents import Incident
 from config.chaos.plan import LEASE_SECONDS
 from config.demo.ledger import Judge
 from devices.models import Device
-from messaging.models import Attempt, Batch, BatchState, Message, Stream
+from messaging.models import Attempt, Batch, BatchState, Message, Priority, Stream
 from messaging.states import WAITING, State
 
 PATIENCE_SECONDS = LEASE_SECONDS + 60.0
@@ -34,14 +38,14 @@ PATIENCE_SECONDS = LEASE_SECONDS + 60.0
 LOOK_SECONDS = 0.5
 
 
-def overdue() -> list[Stuck]:
+def overdue(*, patience: float) -> list[Stuck]:
     """Messages that hold a lane for longer than they may: queued for too long, or long past their lease."""
     with connection.cursor() as cursor:
         cursor.execute(
             """SELECT id, state, release_no FROM messaging_message
-               WHERE (state = 'queued' AND queued_at < now() - make_interval(secs => %s))
-                  OR (state = 'sending' AND lease_until < now() - make_interval(secs => 60))""",
-            [PATIENCE_SECONDS],
+               WHERE (state = 'queued' AND queued_at < now() - make_interval(secs => %(patience)s))
+                  OR (state = 'sending' AND lease_until < now() - make_interval(secs => %(patience)s - %(lease)s))""",
+            {"patience": patience, "lease": LEASE_SECONDS},
         )
         return [
             Stuck(f"message {pk} was {state} for too long (release {release_no})", pk)
@@ -49,20 +53,22 @@ def overdue() -> list[Stuck]:
         ]
 
 
-def drain(*, check: Callable[[], None], seconds: float) -> list[Stuck]:
+def drain(*, check: Callable[[], None], seconds: float, patience: float) -> list[Stuck]:
     """Wait until every message is settled, every batch is finished and every run has ended.
 
-    Returns what stopped moving: a device with something waiting that made no step for :data:`PATIENCE_SECONDS`, a
-    message that held its lane for too long, or whatever there was when ``seconds`` had passed.
+    Returns what stopped moving: a device with something waiting that made no step for ``patience`` seconds, a message
+    that held its lane for so long (counted from here, since harm done before excuses it), or whatever there was when
+    ``seconds`` had passed.
     """
-    ends = time.monotonic() + seconds
+    began = time.monotonic()
+    ends = began + seconds
     moved: dict[int, tuple[tuple[int, int], float]] = {}
     ended_at = None
     while True:
         check()
         now = time.monotonic()
         try:
-            late = ask(overdue)
+            late = ask(lambda: overdue(patience=patience)) if now - began > patience else []
             present = ask(_progress)
             settled = not present and ask(_all_ended)
         except Away:  # the last harm may still be felt
@@ -74,11 +80,11 @@ def drain(*, check: Callable[[], None], seconds: float) -> list[Stuck]:
             device: old if (old := moved.get(device)) and old[0] == step else (step, now)
             for device, step in present.items()
         }
-        still = [device for device, (_, since) in moved.items() if now - since > PATIENCE_SECONDS]
+        still = [device for device, (_, since) in moved.items() if now - since > patience]
         late += [Stuck(f"device {device} has messages waiting and does nothing") for device in still]
         if not present:
             ended_at = ended_at or now
-            if now - ended_at > PATIENCE_SECONDS:
+            if now - ended_at > patience:
                 late.append(Stuck("every message is settled, and batches or runs do not end"))
         if now > ends:
             late.append(
@@ -114,13 +120,15 @@ def gather(
     incidents: Sequence[Incident],
     stuck: Sequence[Stuck],
     problems: Sequence[str],
-    plain: bool,
+    errors: Sequence[str] = (),
+    stops: Sequence[Stop] = (),
+    opt_outs: Sequence[OptOut] = (),
+    accepted: Sequence[int] = (),
 ) -> Evidence:
     """Read it all. ``expected`` holds the messages that each campaign had to make, by its name."""
     unmade = set(expected) - set(Run.objects.filter(batch__isnull=False).values_list("campaign__name", flat=True))
     return Evidence(
         lease_seconds=LEASE_SECONDS,
-        plain=plain,
         devices=_devices(),
         batches=_batches(expected),
         streams=_streams(),
@@ -130,21 +138,46 @@ def gather(
         incidents=incidents,
         stuck=stuck,
         problems=[*problems, *(f"“{name}” was launched and has no messages" for name in sorted(unmade))],
+        errors=errors,
+        stops=stops,
+        opt_outs=[_with_messages(refusal) for refusal in opt_outs],
+        accepted=accepted,
     )
+
+
+def _with_messages(refusal: OptOut) -> OptOut:
+    """All that was ever made for these leads, also later."""
+    messages = Message.objects.filter(lead__in=refusal.leads).values_list("pk", flat=True)
+    return replace(refusal, messages=frozenset(messages))
 
 
 def _devices() -> list[DeviceRow]:
     return [
-        DeviceRow(device.pk, device.credentials["token"], device.lanes, device.delay_min_seconds)
+        DeviceRow(
+            device.pk,
+            device.credentials["token"],
+            device.lanes,
+            device.delay_min_seconds,
+            dedups=device.gateway != FORGETFUL,
+        )
         for device in Device.objects.order_by("pk")
     ]
 
 
 def _batches(expected: Mapping[str, int]) -> list[BatchRow]:
-    rows = Batch.objects.order_by("pk").values_list("pk", "name", "state", "delay_min_seconds", "run__campaign__name")
+    rows = Batch.objects.order_by("pk").values_list(
+        "pk", "name", "state", "delay_min_seconds", "run__campaign__name", "priority"
+    )
     return [
-        BatchRow(pk, name, state, gap_seconds=gap, expected=expected.get(campaign, 0) if campaign else None)
-        for pk, name, state, gap, campaign in rows
+        BatchRow(
+            pk,
+            name,
+            state,
+            gap_seconds=gap,
+            expected=expected.get(campaign, 0) if campaign else None,
+            single=priority == Priority.INTERACTIVE,
+        )
+        for pk, name, state, gap, campaign, priority in rows
     ]
 
 
@@ -165,9 +198,10 @@ def _messages() -> list[MessageRow]:
 
 def _attempts() -> list[AttemptRow]:
     rows = Attempt.objects.order_by("pk").values_list(
-        "message_id", "release_no", "number", "round", "started_at", "finished_at", "outcome", "error_code"
-    )
-    return [AttemptRow(m, r, n, rnd, _at(s), _at(f) if f else None, o, e) for m, r, n, rnd, s, f, o, e in rows]
+        "message_id", "release_no", "number", "round", "started_at", "finished_at", "outcome", "error_code",
+        "device_id",
+    )  # fmt: skip
+    return [AttemptRow(m, r, n, rnd, _at(s), _at(f) if f else None, o, e, d) for m, r, n, rnd, s, f, o, e, d in rows]
 
 
 def _at(moment: datetime) -> float:

@@ -102,15 +102,24 @@ class Case:
             return False
         return entry.end is None or entry.end > attempt.started + self.evidence.lease_seconds
 
+    def claimed(self, entry: Entry) -> float:
+        """When the attempt behind a request was claimed; for a request without one, when it arrived."""
+        attempt = self.attempt_behind.get(entry.n)
+        return entry.begin if attempt is None else attempt.started
+
     def is_first(self, entry: Entry) -> bool:
         """Whether the first attempt of its message made this request."""
         attempt = self.attempt_behind.get(entry.n)
         return attempt is not None and attempt is self.attempts_of[attempt.message_id][0]
 
+    @cached_property
+    def batch_of(self) -> Mapping[int, int]:
+        """Batches by message."""
+        return {message.id: message.batch_id for message in self.evidence.messages}
+
     def reached(self, message: int) -> int:
-        """How often the phone got it. A gateway without memory would have delivered what this one dropped."""
-        plain = self.evidence.plain
-        return sum(entry.delivered or (plain and entry.repeated) for entry in self.entries_of.get(message, ()))
+        """How often the phone got it."""
+        return sum(entry.delivered for entry in self.entries_of.get(message, ()))
 
 
 def judge(evidence: Evidence) -> list[Finding]:
@@ -124,10 +133,13 @@ def lost(case: Case) -> Iterator[Finding]:
     for message in case.evidence.messages:
         if message.state in REACHED and not case.reached(message.id):
             yield Finding("lost", f"message {message.id} is {message.state} and reached no phone", message.id)
-    made = Counter(message.batch_id for message in case.evidence.messages)
+    made = Counter(case.batch_of.values())
     for batch in case.evidence.batches:
-        if batch.expected is not None and made[batch.id] != batch.expected:
+        missing = 0 if batch.expected is None else batch.expected - made[batch.id]
+        if missing < 0 or (missing and batch.state != "cancelled"):  # which may have come before the last was made
             yield Finding("lost", f"batch {batch.id} ({batch.name}) has {made[batch.id]} of {batch.expected} messages")
+    for missed in sorted(set(case.evidence.accepted) - set(case.batch_of)):
+        yield Finding("lost", f"message {missed} was accepted by the API and does not exist", missed)
 
 
 def duplicated(case: Case) -> Iterator[Finding]:
@@ -136,6 +148,10 @@ def duplicated(case: Case) -> Iterator[Finding]:
         times = case.reached(message)
         if times > 1:
             yield Finding("duplicated", f"message {message} reached its phone {times} times", message)
+    singles = {batch.id for batch in case.evidence.batches if batch.single}
+    for message, batch in case.batch_of.items():
+        if batch in singles and message not in case.evidence.accepted:
+            yield Finding("duplicated", f"message {message} was made by a request that was answered with another")
 
 
 def unaccounted(case: Case) -> Iterator[Finding]:
@@ -154,14 +170,40 @@ def unaccounted(case: Case) -> Iterator[Finding]:
 
 
 def resent(case: Case) -> Iterator[Finding]:
-    """Sent again after an outcome that nobody knew, at a gateway that drops no repeats."""
-    if not case.evidence.plain:
-        return
+    """Sent again after an answer; or, at a gateway that drops no repeats, after an outcome that nobody knew."""
+    forgetful = {device.id for device in case.evidence.devices if not device.dedups}
     for message, attempts in case.attempts_of.items():
         for earlier, later in pairwise(attempts):
-            if earlier.outcome in {"unknown", ""} and later.round == earlier.round:
+            if later.round != earlier.round:
+                continue
+            # Who tells only after its lease may have been overtaken already.
+            told = earlier.finished or earlier.started
+            in_time = told < min(later.started, earlier.started + case.evidence.lease_seconds)
+            answered = earlier.outcome in {"accepted", "rejected"} and in_time
+            doubtful = earlier.outcome in {"unknown", ""} and earlier.device_id in forgetful
+            if answered or doubtful:
                 text = f"message {message}: attempt {later.number} followed one with the outcome “{earlier.outcome}”"
                 yield Finding("resent", text, message)
+
+
+def unheeded(case: Case) -> Iterator[Finding]:
+    """Claimed after a pause, a cancellation or a halt."""
+    for stop in case.evidence.stops:
+        for attempt in case.evidence.attempts:
+            if stop.forbids(attempt, batch=case.batch_of.get(attempt.message_id)):
+                late = attempt.started - stop.begin
+                text = f"message {attempt.message_id} was claimed {late:.3f} s after {stop.what}"
+                yield Finding("unheeded", text, attempt.message_id)
+
+
+def opted_out(case: Case) -> Iterator[Finding]:
+    """Claimed after its lead had refused."""
+    for refusal in case.evidence.opt_outs:
+        for message in sorted(refusal.messages):
+            for attempt in case.attempts_of.get(message, ()):
+                if (message, attempt.release_no) not in refusal.seen:
+                    text = f"message {message}: release {attempt.release_no} was claimed after its lead had opted out"
+                    yield Finding("opted out", text, message)
 
 
 def unjustified(case: Case) -> Iterator[Finding]:
@@ -223,11 +265,13 @@ def early(case: Case) -> Iterator[Finding]:
     """Sooner after the device's last request than the shortest gap allows."""
     gap = {device.token: device.gap_seconds for device in case.evidence.devices}
     batch_gap = {batch.id: batch.gap_seconds for batch in case.evidence.batches}
-    batch_of = {message.id: message.batch_id for message in case.evidence.messages}
     for token, entries in case.by_device.items():
         for before, entry in pairwise(entries):
-            wanted = max(gap.get(token, 0.0), batch_gap.get(batch_of.get(before.message or 0, 0), 0.0))
-            if entry.begin - before.begin < wanted - CLOCK_SECONDS:
+            wanted = max(gap.get(token, 0.0), batch_gap.get(case.batch_of.get(before.message or 0, 0), 0.0))
+            # A request may dawdle between its claim and the gateway; if then its record is lost as well, only the
+            # moments of the claims can be held against the reservation.
+            since = max(entry.begin - before.begin, case.claimed(entry) - case.claimed(before))
+            if since < wanted - CLOCK_SECONDS:
                 text = f"{token} sent {entry.begin - before.begin:.3f} s after the last, gap {wanted:g} s"
                 yield Finding("early", f"{text} (requests {before.n}, {entry.n})", entry.message)
 
@@ -278,6 +322,12 @@ def refused(case: Case) -> Iterator[Finding]:
         yield Finding("refused", problem)
 
 
+def raised(case: Case) -> Iterator[Finding]:
+    """An error that nobody expected: a belt that had to hold, or a plain defect."""
+    for error, times in Counter(case.evidence.errors).most_common():
+        yield Finding("raised", f"{error} ({times} times)")
+
+
 Rule = Callable[[Case], Iterator[Finding]]
 
 RULES: tuple[Rule, ...] = (
@@ -285,6 +335,8 @@ RULES: tuple[Rule, ...] = (
     duplicated,
     unaccounted,
     resent,
+    unheeded,
+    opted_out,
     unjustified,
     reordered,
     over_lanes,
@@ -292,6 +344,7 @@ RULES: tuple[Rule, ...] = (
     stuck,
     miscounted,
     refused,
+    raised,
 )
 
 

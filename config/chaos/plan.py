@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
-
-from messaging import failpoints
 
 LEASE_SECONDS: Final = 5.0
 """Leases are shortened to this, and a freeze lasts longer than it."""
 FREEZE_SECONDS: Final = (6.0, 8.0)
 FIRST_FAULT_SECONDS: Final = 2.0
 """The load gets going first."""
-FAULT_GAP_SECONDS: Final = (0.6, 1.8)
+FAULT_GAP_SECONDS: Final = (0.5, 1.5)
 ROLL_GAP_SECONDS: Final = 2.5
 """From one worker's SIGTERM to the next one's in a rolling restart."""
 CAMPAIGN_GAP_SECONDS: Final = 4.0
 CAMPAIGN_LEADS: Final = (250, 500)
+NAP_CHANCE: Final = 0.03
+SLOW_EVERY: Final = 3
+"""Each third campaign goes to the slow devices, whose gaps outlast a lease."""
+SLOW_LEADS: Final = (15, 25)
 SINGLE_GAP_SECONDS: Final = 1.0
+OPT_OUT_GAP_SECONDS: Final = 2.0
+HALT_SECONDS: Final = (6.0, 7.0)
+HALT_AFTER_FREEZE_SECONDS: Final = 3.0
+"""STOP ALL comes while a worker sleeps, so that it wakes with tasks in its hands and must not claim them."""
+SKEW_SECONDS: Final = (60.0, 600.0)
+"""How wrong one worker's clock is, fast or slow."""
+STUCK_QUEUED_MINUTES: Final = (0.25, 5.0)
+"""With the shorter one the recovery takes back what the republishing would have cured; with the longer it cannot."""
 
 WORKERS: Final = ("devices-a", "devices-b", "control-a", "control-b")
-ARMED: Final = ("devices-b", "control-b")
-"""Programs that run with failpoints."""
+ARMED: Final = ("devices-a", "devices-b", "control-b")
+"""Programs that run with failpoints: the first one only dawdles."""
 
 DECK: Final[tuple[tuple[str, str], ...]] = (
     ("kill", "devices-a"),
@@ -31,6 +42,8 @@ DECK: Final[tuple[tuple[str, str], ...]] = (
     ("kill", "control-a"),
     ("kill", "control-b"),
     ("kill", "beat-a"),
+    ("kill", "beat-b"),
+    ("kill", "web"),
     ("freeze", "devices-a"),
     ("freeze", "devices-b"),
     ("freeze", "control-a"),
@@ -40,6 +53,8 @@ DECK: Final[tuple[tuple[str, str], ...]] = (
     ("valkey", "cut"),
     ("valkey", "pause"),
     ("postgres", "restart"),
+    ("postgres", "kill"),
+    ("postgres", "crash"),
     ("postgres", "cut"),
     ("postgres", "full"),
     ("gateway", "latency"),
@@ -53,9 +68,14 @@ DECK: Final[tuple[tuple[str, str], ...]] = (
     ("gateway", "broken_json"),
     ("fleet", "pause_devices"),
     ("fleet", "add_devices"),
+    ("fleet", "remove_devices"),
     ("fleet", "pause_batch"),
+    ("fleet", "cancel_batch"),
 )
-"""Every way to do harm. The deck is shuffled and dealt, again and again: nothing comes twice before all came once."""
+"""Every way to do harm. The deck is shuffled and dealt, again and again: nothing comes twice before all came once.
+
+STOP ALL and the rogue releaser come once in each run beside it, and opt-outs at their own pace.
+"""
 
 GATEWAY_RULES: Final[Mapping[str, Mapping[str, Any]]] = {
     "latency": {"fault": "latency", "phase": "before", "min_seconds": 0.3, "max_seconds": 2.0, "probability": 0.2},
@@ -70,8 +90,12 @@ GATEWAY_RULES: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 """Rules of the simulator, by the name they have in the deck."""
 
-WEATHER: Final[Mapping[str, Any]] = {"fault": "latency", "phase": "after", "min_seconds": 0.002, "max_seconds": 0.05}
-"""Always in force, so that sends take a while and can be hit in the middle."""
+_AFTER: Final[Mapping[str, Any]] = {"fault": "latency", "phase": "after"}
+WEATHER: Final[Sequence[Mapping[str, Any]]] = (
+    {**_AFTER, "min_seconds": 0.3, "max_seconds": 0.8, "probability": 0.05},
+    {**_AFTER, "min_seconds": 0.002, "max_seconds": 0.05},
+)
+"""Always in force, so that sends take a while and can be hit in the middle, some more than others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,38 +111,59 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One piece of work: a campaign to group ``group`` of ``leads`` leads, or (group None) a single message."""
+    """One piece of work: a campaign to group ``group`` of ``leads`` leads, or (group None) a single message.
+
+    ``slow``: over the slow devices instead of all the others.
+    """
 
     at: float
     group: int | None = None
     leads: int = 1
+    slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole run. ``arms`` holds the failpoints of each armed program, as its environment takes them."""
+    """A whole run.
+
+    ``arms`` holds the failpoints of each armed program, as its environment takes them; ``skews`` by how many seconds
+    whose clock is wrong; ``stuck_minutes`` after which the recovery takes back what nobody claims.
+    """
 
     seed: int
     seconds: float
     faults: Sequence[Fault]
     launches: Sequence[Launch]
     arms: Mapping[str, str] = field(default_factory=dict)
+    skews: Mapping[str, float] = field(default_factory=dict)
+    stuck_minutes: float = STUCK_QUEUED_MINUTES[0]
+
+    @property
+    def campaigns(self) -> list[Launch]:
+        """The launches of campaigns, by group."""
+        return [launch for launch in self.launches if launch.group is not None]
 
     @property
     def groups(self) -> list[int]:
         """Leads of each campaign, by group."""
-        return [launch.leads for launch in self.launches if launch.group is not None]
+        return [launch.leads for launch in self.campaigns]
 
 
 def make_plan(*, seed: int, seconds: float) -> Plan:
     """The plan of a seed: the same for the same arguments, on every machine."""
     rng = Random(seed)  # noqa: S311 - chance that can be replayed is the point
+    dice = (Random(rng.random()) for _ in itertools.count())  # noqa: S311 - one each, so that no part disturbs another
+    parts = (_faults, _stop_all, _opt_outs, _rogue)
+    faults = [fault for part in parts for fault in part(next(dice), seconds)]
+    skewed = next(dice)
     return Plan(
         seed=seed,
         seconds=seconds,
-        faults=sorted(_faults(Random(rng.random()), seconds), key=lambda fault: fault.at),  # noqa: S311
-        launches=sorted(_launches(Random(rng.random()), seconds), key=lambda launch: launch.at),  # noqa: S311
-        arms=_arms(Random(rng.random())),  # noqa: S311
+        faults=sorted(faults, key=lambda fault: fault.at),
+        launches=sorted(_launches(next(dice), seconds), key=lambda launch: launch.at),
+        arms=_arms(next(dice)),
+        skews={skewed.choice(WORKERS): round(skewed.choice((-1, 1)) * skewed.uniform(*SKEW_SECONDS), 1)},
+        stuck_minutes=next(dice).choice(STUCK_QUEUED_MINUTES),
     )
 
 
@@ -154,10 +199,32 @@ def _played(kind: str, target: str, *, at: float, rng: Random) -> Iterator[Fault
     yield Fault(at, kind, target, seconds=round(rng.uniform(*lasts), 3), seed=seed)
 
 
+def _stop_all(rng: Random, seconds: float) -> Iterator[Fault]:
+    """Once, in mid-run, and only where there is the time for it."""
+    lasts = round(rng.uniform(*HALT_SECONDS), 3)
+    at = round(rng.uniform(0.35, 0.55) * seconds, 3)
+    if at + lasts < seconds:
+        yield Fault(max(0.0, round(at - HALT_AFTER_FREEZE_SECONDS, 3)), "freeze", "devices-a", FREEZE_SECONDS[1])
+        yield Fault(at, "fleet", "halt", lasts)
+
+
+def _rogue(rng: Random, seconds: float) -> Iterator[Fault]:
+    """Once for certain, before STOP ALL: a belt is not tried by accident."""
+    yield Fault(round(rng.uniform(0.1, 0.15) * seconds, 3), "rogue", "releaser", round(0.2 * seconds, 3))
+
+
+def _opt_outs(rng: Random, seconds: float) -> Iterator[Fault]:
+    at = OPT_OUT_GAP_SECONDS
+    while at < seconds - 1:
+        yield Fault(at, "fleet", "opt_out", seed=rng.randrange(2**31))
+        at = round(at + rng.uniform(0.5, 1.5) * OPT_OUT_GAP_SECONDS, 3)
+
+
 def _launches(rng: Random, seconds: float) -> Iterator[Launch]:
     at, group = 0.0, 0
     while group == 0 or at < seconds - 2:
-        yield Launch(at, group=group, leads=rng.randint(*CAMPAIGN_LEADS))
+        slow = group % SLOW_EVERY == 1
+        yield Launch(at, group=group, leads=rng.randint(*(SLOW_LEADS if slow else CAMPAIGN_LEADS)), slow=slow)
         at = round(at + rng.uniform(0.5, 1.5) * CAMPAIGN_GAP_SECONDS, 3)
         group += 1
     at = SINGLE_GAP_SECONDS
@@ -167,11 +234,13 @@ def _launches(rng: Random, seconds: float) -> Iterator[Launch]:
 
 
 def _arms(rng: Random) -> dict[str, str]:
-    """Chances are per passage; a worker passes the first two with each message, the control worker others per tick."""
-    actions = sorted(failpoints.ACTIONS)
+    """Chances are per passage: some are passed with each message, the control worker's with each tick."""
+    deadly = ("freeze", "kill")
     devices = {"after_claim": 0.0015, "after_accept": 0.0015, "after_commit": 0.05, "mid_publish": 0.05}
     control = {"after_commit": 0.02, "mid_publish": 0.002, "mid_fan_out": 0.4}
-    return {
-        name: ",".join(f"{point}={rng.choice(actions)}@{chance}" for point, chance in chances.items())
-        for name, chances in zip(ARMED, (devices, control), strict=True)
+    arms = {
+        name: ",".join(f"{point}={rng.choice(deadly)}@{chance}" for point, chance in chances.items())
+        for name, chances in zip(ARMED[1:], (devices, control), strict=True)
     }
+    nap = f"before_claim=nap@{NAP_CHANCE}"
+    return {ARMED[0]: nap, ARMED[1]: f"{nap},{arms[ARMED[1]]}", ARMED[2]: arms[ARMED[2]]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.table import Table
 
@@ -15,7 +15,7 @@ MAX_TIMELINES = 10
 MAX_LINES_PER_RULE = 5
 
 
-def table(evidence: Evidence, findings: Sequence[Finding], *, copies: int) -> Table:
+def table(evidence: Evidence, findings: Sequence[Finding], *, notes: Mapping[str, int]) -> Table:
     """What the run came to: words of the reports first, then one line for each promise."""
     words = Counter(REPORT_WORDS[State(message.state)].lower() for message in evidence.messages)
     broken = Counter(finding.rule for finding in findings)
@@ -27,11 +27,13 @@ def table(evidence: Evidence, findings: Sequence[Finding], *, copies: int) -> Ta
     made.add_row("requests", f"{len(entries):,}", f"{sum(_harmed(entry) for entry in entries):,} with faults")
     made.add_row("delivered", f"{sum(entry.delivered for entry in entries):,}", "by the ledger")
     made.add_row("repeats dropped", f"{sum(entry.repeated for entry in entries):,}", "by the gateway, by our id")
-    made.add_row("tasks repeated late", f"{copies:,}", "beside every task twice from the start")
+    for note, number in notes.items():
+        made.add_row(note, f"{number:,}", "")
     made.add_row("harms done", f"{len(evidence.incidents):,}", _kinds(evidence))
     for rule in rule_names():
         style = "red" if broken[rule] else "green"
         made.add_row(f"[{style}]{rule}[/]", f"[{style}]{broken[rule]:,}[/]", "")
+    made.add_row("stops and refusals", f"{len(evidence.stops):,}", f"{len(evidence.opt_outs):,} rounds of opt-outs")
     made.add_row("counters recounted", f"{sum(len(stream.counters) for stream in evidence.streams):,}", "")
     return made
 

@@ -9,23 +9,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from config.chaos import webhook
 from config.chaos.away import Away, ask
 from config.chaos.doubling import Doubling
+from config.chaos.errors import unexpected
 from config.chaos.evidence import Evidence, Stuck
-from config.chaos.fleet import Load, make_fleet
+from config.chaos.fleet import SLOW_DEVICES, SLOW_WEATHER, TEXT, Load, make_fleet, slow_token
+from config.chaos.gateway import FORGETFUL
 from config.chaos.gather import PATIENCE_SECONDS, drain, gather, overdue
 from config.chaos.incidents import Log
 from config.chaos.judge import Finding, judge
 from config.chaos.plan import GATEWAY_RULES, LEASE_SECONDS, WEATHER, Fault, Plan
+from config.chaos.rogue import Rogue
 from config.chaos.servers import CouldNot, Servers
-from config.chaos.troupe import SIMULATOR, Troupe, cast
+from config.chaos.troupe import SIMULATOR, WEB, Troupe, cast
+from config.chaos.visitor import Visitor
 from config.demo.ledger import Judge
 from config.stack.children import Children
 from config.stack.ports import any_free_port
 from config.stack.programs import Ports
 
-PLAIN = "FLOTILLA_CHAOS_PLAIN"
-"""Tells the programs of a run to take the simulator for a gateway that drops no repeats."""
 READY_SECONDS = 120.0
 TICK_SECONDS = 0.05
 OVERDUE_LOOK_SECONDS = 5.0
@@ -37,8 +40,7 @@ SETTINGS: Mapping[str, str] = {
     "FLOTILLA_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
     "FLOTILLA_RETRY_MINUTES": "0.01,0.02,0.05,0.1,0.15",
     "FLOTILLA_REPUBLISH_SECONDS": "2",
-    "FLOTILLA_STUCK_QUEUED_MINUTES": "0.25",
-    "FLOTILLA_UNKNOWN_CLOSE_HOURS": "0",
+    "FLOTILLA_UNKNOWN_CLOSE_HOURS": "0.003",
     "FLOTILLA_LOG_LEVEL": "INFO",
 }
 """Times shortened, so that a minute holds what otherwise takes hours."""
@@ -50,7 +52,8 @@ class Outcome:
 
     evidence: Evidence
     findings: list[Finding]
-    copies: int
+    notes: Mapping[str, int]
+    """Numbers that explain the run, for the table."""
 
 
 @dataclass
@@ -64,42 +67,55 @@ class Theatre:
     check: Callable[[], None]
 
 
-def perform(theatre: Theatre, plan: Plan, *, plain: bool) -> Outcome:
-    """Start, harm, calm, judge. Raises StackError when the stack does not come up."""
-    port = any_free_port()
-    ports = Ports(web=port, flower=port, simulator=port)  # neither web nor Flower takes part
-    url = ports.urls()[SIMULATOR]
-    (theatre.root / "simulator.jsonl").unlink(missing_ok=True)
+def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS) -> Outcome:
+    """Start, harm, calm, judge. Raises StackError when the stack does not come up.
+
+    ``patience``: for how many seconds anything may stand still once there is calm.
+    """
+    simulator, web = any_free_port(), any_free_port()
+    ports = Ports(web=web, flower=web, simulator=simulator)  # Flower takes no part
+    url, secret = ports.urls()[SIMULATOR], webhook.make_secret()
     environment = {
         **theatre.environment,
         **SETTINGS,
+        **webhook.environment(secret),
+        "FLOTILLA_STUCK_QUEUED_MINUTES": f"{plan.stuck_minutes:g}",
         "FLOTILLA_SHARDS": str(SHARDS),
-        PLAIN: str(int(plain)),
-        "FLOTILLA_GATEWAY_URLS": f"simulator={url}",
+        "FLOTILLA_GATEWAY_URLS": f"simulator={url},{FORGETFUL}={url}",
     }
     log = Log(say=theatre.say)
     fleet = make_fleet(plan)
-    troupe = Troupe(
-        parts=cast(root=theatre.root, ports=ports, environment=environment, shards=SHARDS),
-        children=theatre.children,
-        logs=theatre.root / "logs",
-        plan=plan,
-        log=log,
-    )
+    parts = cast(root=theatre.root, ports=ports, environment=environment, shards=SHARDS)
+    logs = [theatre.root / "logs" / f"{part.name}.log" for part in parts]
+    for old in (theatre.root / "simulator.jsonl", *logs):
+        old.unlink(missing_ok=True)
+    troupe = Troupe(parts=parts, children=theatre.children, logs=theatre.root / "logs", plan=plan, log=log)
     troupe.start(seconds=READY_SECONDS, check=theatre.check)
     witness = Judge(url=url, token=environment["SIMULATOR_CONTROL_TOKEN"])
+    if webhook.taken_here():
+        witness.set_webhook(webhook.settings(web_url=ports.urls()[WEB], secret=secret))
     servers = Servers(theatre.root, environment["DATABASE_URL"], environment["REDIS_URL"])
     load, doubling = Load(fleet), Doubling(seed=plan.seed)
+    visitor = Visitor(url=ports.urls()[WEB], token=fleet.token, seed=plan.seed, text=TEXT, choose=fleet.choose)
     performance = Performance(
-        plan=plan, troupe=troupe, servers=servers, witness=witness, log=log, load=load, check=theatre.check
+        plan=plan,
+        troupe=troupe,
+        servers=servers,
+        witness=witness,
+        log=log,
+        load=load,
+        visitor=visitor,
+        check=theatre.check,
+        patience=patience,
     )
-    load.start()
-    doubling.start()
+    for thread in (load, visitor, doubling):
+        thread.start()
     try:
         stuck = performance.harm()
     finally:
         doubling.end()
         load.finish()
+        visitor.finish()
         servers.release()
     stuck += performance.calm()
     doubling.join()
@@ -108,10 +124,18 @@ def perform(theatre: Theatre, plan: Plan, *, plain: bool) -> Outcome:
         expected=fleet.expected,
         incidents=log.incidents,
         stuck=stuck,
-        problems=load.problems,
-        plain=plain,
+        problems=[*load.problems, *visitor.problems],
+        errors=unexpected(logs),
+        stops=load.stops,
+        opt_outs=load.opt_outs,
+        accepted=visitor.accepted,
     )
-    return Outcome(evidence, judge(evidence), doubling.copies)
+    notes = {
+        "tasks repeated late": doubling.copies,
+        "requests repeated to the API": visitor.repeats,
+        "releases into taken lanes refused": sum(rogue.refused for rogue in performance.rogues),
+    }
+    return Outcome(evidence, judge(evidence), notes)
 
 
 @dataclass
@@ -124,7 +148,10 @@ class Performance:
     witness: Judge
     log: Log
     load: Load
+    visitor: Visitor
     check: Callable[[], None]
+    patience: float
+    rogues: list[Rogue] = field(default_factory=list)
     _rules: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     _ends: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     """What to do at which moment of the monotonic clock to end a harm that lasts."""
@@ -147,12 +174,12 @@ class Performance:
             while launches and launches[0].at <= now - started:
                 group = launches.popleft().group
                 singles += group is None
-                self.load.single(singles) if group is None else self.load.campaign(group)
+                self.visitor.single(singles) if group is None else self.load.campaign(group)
             while faults and faults[0].at <= now - started:
                 self._do(faults.popleft())
             if now - looked > OVERDUE_LOOK_SECONDS:
                 looked = now
-                stuck.update({item.message: item for item in _overdue()})
+                stuck.update({item.message: item for item in self._overdue()})
             time.sleep(TICK_SECONDS)
         return list(stuck.values())
 
@@ -161,16 +188,15 @@ class Performance:
         self.witness.set_faults([])
         late = self._disarm()
         self.log.tell("calm: nothing is done to the stack any more")
-        late += drain(check=self._tend, seconds=CALM_SECONDS)
-        if self.load.is_alive():
-            late.append(Stuck("the load did not get its orders through"))
+        late += self._orders_through()
+        late += drain(check=self._tend, seconds=CALM_SECONDS, patience=self.patience)
         self.log.tell("every message is settled" if not late else "something is stuck")
         return late
 
     def _disarm(self) -> list[Stuck]:
         """Replace the programs with failpoints; returns those that did not end when asked to."""
         self.troupe.disarm()
-        ends = time.monotonic() + PATIENCE_SECONDS
+        ends = time.monotonic() + self.patience
         while self.troupe.armed or self.troupe.frozen:
             self._tend()
             if time.monotonic() > ends:
@@ -178,9 +204,26 @@ class Performance:
                 for name in stuck:
                     self.troupe.kill(name)
                     self.log.begin("kill", name)
-                return [Stuck(f"{name} did not end within {PATIENCE_SECONDS:.0f} s of SIGTERM") for name in stuck]
+                return [Stuck(f"{name} did not end within {self.patience:.0f} s of SIGTERM") for name in stuck]
             time.sleep(TICK_SECONDS)
         return []
+
+    def _orders_through(self) -> list[Stuck]:
+        """Wait until everything that was ordered is launched, paused, resumed or sent; returns what does not end."""
+        ends = time.monotonic() + self.patience
+        while self.load.is_alive() or self.visitor.is_alive():
+            self._tend()
+            if time.monotonic() > ends:
+                waiting = [thread.name for thread in (self.load, self.visitor) if thread.is_alive()]
+                return [Stuck(f"the {name} does not get its orders through") for name in waiting]
+            time.sleep(TICK_SECONDS)
+        return []
+
+    def _overdue(self) -> list[Stuck]:
+        try:
+            return ask(lambda: overdue(patience=PATIENCE_SECONDS))
+        except Away:
+            return []
 
     def _tend(self) -> None:
         self.check()
@@ -202,6 +245,8 @@ class Performance:
                 self._weather(fault)
             case "fleet":
                 self._fleet(fault)
+            case "rogue":
+                self._rogue(fault)
             case server:
                 self._strike(server, fault)
 
@@ -234,16 +279,40 @@ class Performance:
         self._later(fault.seconds, clear)
 
     def _fleet(self, fault: Fault) -> None:
-        if fault.target == "add_devices":
-            self.load.add_devices()
-            self.log.begin("fleet", "ten devices more")
+        load = self.load
+        momentary: dict[str, Callable[[], None]] = {
+            "add_devices": load.add_devices,
+            "remove_devices": load.remove_devices,
+            "cancel_batch": lambda: load.cancel_batch(seed=fault.seed),
+            "opt_out": load.opt_out,
+        }
+        if fault.target in momentary:
+            momentary[fault.target]()
+            self.log.begin("fleet", fault.target)
             return
-        pause = self.load.pause_devices if fault.target == "pause_devices" else self.load.pause_batch
-        pause(seed=fault.seed)
+        lasting: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
+            "pause_devices": (lambda: load.pause_devices(seed=fault.seed), load.resume),
+            "pause_batch": (lambda: load.pause_batch(seed=fault.seed), load.resume),
+            "halt": (load.halt, load.end_halt),
+        }
+        begin, end = lasting[fault.target]
+        begin()
         incident = self.log.begin("fleet", fault.target, lasts=True)
 
         def over() -> None:
-            self.load.resume()
+            end()
+            self.log.end(incident)
+
+        self._later(fault.seconds, over)
+
+    def _rogue(self, fault: Fault) -> None:
+        rogue = Rogue()
+        self.rogues.append(rogue)
+        rogue.start()
+        incident = self.log.begin("rogue", fault.target, lasts=True)
+
+        def over() -> None:
+            rogue.end()
             self.log.end(incident)
 
         self._later(fault.seconds, over)
@@ -252,11 +321,6 @@ class Performance:
         self._ends.append((time.monotonic() + seconds, end))
 
     def _set_rules(self) -> None:
-        self.witness.set_faults([*map(dict, self._rules.values()), {**WEATHER, "seed": self.plan.seed}])
-
-
-def _overdue() -> list[Stuck]:
-    try:
-        return ask(overdue)
-    except Away:
-        return []
+        always = [{**rule, "seed": self.plan.seed} for rule in WEATHER]
+        always += [{**SLOW_WEATHER, "device": slow_token(n), "seed": self.plan.seed + n} for n in range(SLOW_DEVICES)]
+        self.witness.set_faults([*map(dict, self._rules.values()), *always])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from config.stack.processes import Identity
 
 FULL_LOOK_SECONDS = 0.1
 """Time between two tries to take another connection while there is none."""
+
+STARTED_SECONDS = 0.3
+"""From our first answer to the moment when its starter has had one for certain."""
 
 
 class CouldNot(Exception):  # noqa: N818 - reads as a fact
@@ -41,7 +45,9 @@ class Servers:
             ("valkey", "cut"): lambda: self._valkey("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
             ("valkey", "pause"): lambda: self._valkey("CLIENT", "PAUSE", str(int(1000 * seconds)), "ALL"),
             # SIGQUIT: immediate shutdown, so that the next start recovers as after a crash
-            ("postgres", "restart"): lambda: self._signal("postgres", signal.SIGQUIT),
+            ("postgres", "restart"): lambda: self._signal_postgres(signal.SIGQUIT),
+            ("postgres", "kill"): lambda: self._signal_postgres(signal.SIGKILL),
+            ("postgres", "crash"): self._crash_postgres,
             ("postgres", "cut"): self._cut_postgres,
             ("postgres", "full"): self._fill_postgres,
         }
@@ -58,6 +64,16 @@ class Servers:
         who = self._identity(server)
         if who is None or not processes.send(who, number):
             raise CouldNot(f"{server} is down")
+
+    def _signal_postgres(self, number: int) -> None:
+        """Only once it is up: whoever starts it takes a death before the first answer for a defect, and so it is."""
+        try:
+            with contextlib.closing(self._connect()):
+                pass
+        except psycopg2.Error as problem:
+            raise CouldNot(f"PostgreSQL: {type(problem).__name__}") from None
+        time.sleep(STARTED_SECONDS)  # its starter may have to ask once more
+        self._signal("postgres", number)
 
     def _identity(self, server: str) -> Identity | None:
         found = state.read(self.root)
@@ -79,6 +95,21 @@ class Servers:
                 )
         except psycopg2.Error as problem:
             raise CouldNot(f"PostgreSQL: {type(problem).__name__}") from None
+
+    def _crash_postgres(self) -> None:
+        """Kill one backend: the server throws all others out, recovers and goes on with the same pid."""
+        try:
+            with contextlib.closing(self._connect()) as connection, connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+                    "AND backend_type = 'client backend' ORDER BY backend_start LIMIT 1"
+                )
+                found = cursor.fetchone()
+        except psycopg2.Error as problem:
+            raise CouldNot(f"PostgreSQL: {type(problem).__name__}") from None
+        who = processes.identify(found[0]) if found else None
+        if who is None or not processes.send(who, signal.SIGKILL):
+            raise CouldNot("PostgreSQL serves nobody just now")
 
     def _fill_postgres(self) -> None:
         """Take every connection that comes free, until the release. Whoever has one keeps it; nobody gets a new one."""

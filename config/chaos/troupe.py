@@ -1,4 +1,4 @@
-"""Our own programs in a chaos run: two device workers, two control workers, two beats, and the simulator.
+"""Our own programs in a chaos run: two device workers, two control workers, two beats, the web, and the simulator.
 
 They are started as the stack starts them. Whoever dies is started again after a second, whoever stops by a failpoint is
 woken again; each death that was not our doing is told.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from config.chaos import skew
 from config.chaos.incidents import Incident, Log
 from config.chaos.plan import FREEZE_SECONDS, WORKERS, Plan
 from config.stack import processes
@@ -26,6 +27,8 @@ from messaging import failpoints
 
 APP = "config.chaos.worker_app"
 SIMULATOR = "simulator"
+WEB = "web"
+WEB_APP = "config.chaos.web_app:application"
 BEATS = ("beat-a", "beat-b")
 AGAIN_SECONDS = 1.0
 LOOK_SECONDS = 0.25
@@ -63,7 +66,9 @@ def cast(*, root: Path, ports: Ports, environment: Mapping[str, str], shards: in
     for name in BEATS:
         original = known["beat"]
         found.append(replace(original, name=name, argv=_with(original.argv, {"-A": APP, "-s": str(root / name)})))
-    return found
+    web = known[WEB]
+    argv = tuple(WEB_APP if part == "config.wsgi:application" else part for part in web.argv)
+    return [*found, replace(web, argv=argv)]
 
 
 def _with(argv: tuple[str, ...], options: Mapping[str, str]) -> tuple[str, ...]:
@@ -162,6 +167,8 @@ class Troupe:
     def _launch(self, part: Part) -> None:
         program = part.program
         env = dict(program.env)
+        if program.name in self._plan.skews:
+            env[skew.VARIABLE] = str(self._plan.skews[program.name])
         spec = self._plan.arms.get(program.name)
         part.has_failpoints = bool(spec) and not self._calm
         if part.has_failpoints:

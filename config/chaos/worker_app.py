@@ -1,10 +1,7 @@
 """The product's Celery app as the programs of a chaos run load it: ``celery -A config.chaos.worker_app``.
 
-Every task into a device queue is published twice, side by side; :mod:`config.chaos.doubling` adds late ones.
-
-With ``FLOTILLA_CHAOS_PLAIN`` set the simulator counts as a gateway that drops no repeats. It does drop them and its
-driver says so, which lets the product send again by itself; every real gateway is different. The judge then counts a
-repeat that the simulator dropped as a second delivery.
+Every task into a device queue is published twice, side by side; :mod:`config.chaos.doubling` adds late ones. The
+forgetful gateway is known, and one program's clock may be wrong.
 """
 
 from __future__ import annotations
@@ -12,7 +9,7 @@ from __future__ import annotations
 import os
 
 from config.celery import app
-from devices.gateways.simulator import SimulatorDriver
+from config.chaos import gateway, skew
 from messaging.dispatch import publish
 from messaging.dispatch.publish import Released
 
@@ -27,5 +24,6 @@ def _send_twice(item: Released, *, producer: object) -> None:
 
 
 publish.send_to_device_queue = _send_twice
-if os.environ.get("FLOTILLA_CHAOS_PLAIN", "") not in {"", "0"}:
-    SimulatorDriver.id_semantics = "none"
+gateway.known_here()
+if os.environ.get(skew.VARIABLE):
+    skew.set_wrong(float(os.environ[skew.VARIABLE]))

@@ -23,6 +23,10 @@ class Judge:
         self._call("DELETE", "faults")
         self._call("POST", "faults", json=rules)
 
+    def set_webhook(self, settings: dict[str, Any]) -> None:
+        """Let phones tell what they got and reply, to the address in ``settings`` (see the simulator's ``phones``)."""
+        self._call("POST", "webhook", json=settings)
+
     def reset_ledger(self) -> None:
         """Forget every request seen so far."""
         self._call("POST", "reset", json={"keep": ["faults", "bans", "webhook"]})

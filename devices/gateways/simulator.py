@@ -58,11 +58,13 @@ _DEVICE = re.compile(r"[0-9]{1,18}")
 class SimulatorClient:
     """One simulated device. Holds no connection of its own, so any number of threads may use it."""
 
+    path: ClassVar[str] = "/sim/v1/devices"
+
     def __init__(self, config: DeviceConfig) -> None:
         self._config = config
         token = config.credentials.get("token", "")
         base = (config.base_url or SimulatorDriver.default_base_url).rstrip("/")
-        self._url = f"{base}/sim/v1/devices/{quote(token, safe='')}"
+        self._url = f"{base}{self.path}/{quote(token, safe='')}"
 
     def __repr__(self) -> str:
         return f"SimulatorClient(device_id={self._config.device_id}, host={http.host_of(self._url)!r})"

@@ -194,7 +194,37 @@ def _connect(conn: HTTPConnection) -> socket.socket:
     raise NewConnectionError(conn, "connect failed") from problem
 
 
-class DeadlineHTTPConnection(HTTPConnection):
+class _InOnePiece:
+    """Sends a request's headers and its (small) body together: one system call, one packet, one wake-up over there."""
+
+    _held: bytearray | None = None
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """As urllib3 does, holding back what is sent until there is enough of it or the request is complete."""
+        self._held = bytearray()
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+            self._flush()
+        finally:
+            self._held = None
+
+    def send(self, data: Any) -> None:
+        """Hold back, or send with what was held back."""
+        if self._held is None or not isinstance(data, bytes | bytearray):
+            self._flush()
+            super().send(data)  # type: ignore[misc]
+            return
+        self._held += data
+        if len(self._held) >= WRITE_CHUNK_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, bytearray()
+            super().send(held)  # type: ignore[misc]
+
+
+class DeadlineHTTPConnection(_InOnePiece, HTTPConnection):
     """Plain HTTP within the deadlines of the current call."""
 
     def _new_conn(self) -> socket.socket:
@@ -207,7 +237,7 @@ class DeadlineHTTPConnection(HTTPConnection):
         _reach("open")
 
 
-class DeadlineHTTPSConnection(HTTPSConnection):
+class DeadlineHTTPSConnection(_InOnePiece, HTTPSConnection):
     """HTTPS within the deadlines of the current call. The handshake is part of connecting: no request byte is in it."""
 
     def _new_conn(self) -> socket.socket:

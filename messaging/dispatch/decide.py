@@ -36,6 +36,7 @@ class Decision:
     error_text: str = ""
     hold_device_seconds: float = 0.0
     device_needs_attention: bool = False
+    banned: bool = False
 
 
 def decide(
@@ -69,14 +70,15 @@ def decide(
                 error_text=text[:MAX_TEXT],
                 hold_device_seconds=seconds,
             )
-        case SessionLost(code=code, text=text):
+        case SessionLost(code=code, text=text, banned=banned):
             return Decision(
                 State.PENDING,
-                "session_lost",
+                "banned" if banned else "session_lost",
                 free=True,
                 error_code=code,
                 error_text=text[:MAX_TEXT],
                 device_needs_attention=True,
+                banned=banned,
             )
         case Unknown(code=code, text=text):
             if id_semantics == "dedups":

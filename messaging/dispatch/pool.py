@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, LifoQueue
 from time import monotonic, sleep
 from typing import Any
@@ -143,16 +143,7 @@ class Pool:
 
     def close(self) -> None:
         """Close what is idle. Call it when nobody borrows any more."""
-        idle = []
-        while True:
-            try:
-                idle.append(self._slots.get_nowait())
-            except Empty:
-                break
-        for session in idle:
-            if session is not None:
-                session.close()
-            self._slots.put(None)
+        self._let_go_of_idle()
 
     @contextmanager
     def _borrowed(self) -> Iterator[Session]:
@@ -164,13 +155,26 @@ class Pool:
             if session is None or session.closed:
                 session = _open()
             yield session
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as problem:
-            # the server went away: do not hand this connection to the next borrower
-            if session is not None and not isinstance(problem, RACES):
+        except psycopg2.Error as problem:
+            if session is not None and is_away(problem) and not isinstance(problem, RACES):
+                broke = session.closed  # as libpq found it: a statement that timed out leaves a connection that works
                 session.close()
+                if broke:
+                    self._let_go_of_idle()
             raise
         finally:
             self._slots.put(None if session is None or session.closed else session)
+
+    def _let_go_of_idle(self) -> None:
+        """What broke one connection has probably broken the idle ones: the next borrowers shall open their own."""
+        slots = []
+        with suppress(Empty):
+            while True:
+                slots.append(self._slots.get_nowait())
+        for session in slots:
+            if session is not None:
+                session.close()
+            self._slots.put(None)
 
 
 def _open() -> Session:

@@ -10,11 +10,31 @@ from kombu.exceptions import OperationalError
 from devices.gateways import registry
 from messaging.dispatch import statements as sql
 from messaging.dispatch.pool import Pool, shared_pool
+from messaging.dispatch.prepared import Statement
 from messaging.dispatch.publish import Released, publish
+from messaging.dispatch.stuck import give_up
 
 log = structlog.get_logger(__name__)
 
 LIMIT = 1000
+
+ONE_AT_A_TIME = Statement("recover_one_at_a_time", "SELECT pg_try_advisory_xact_lock(hashtext('flotilla recovery'))")
+
+
+def at_start(*, pool: Pool | None = None) -> bool:
+    """Everything a tick would do, now; False if another process that is starting is at it.
+
+    Each step is safe to run anywhere at once; the lock only keeps a hundred workers from publishing the same message a
+    hundred times.
+    """
+    pool = pool or shared_pool()
+    with pool.transaction() as session:
+        if not session.execute(ONE_AT_A_TIME, {})[0][0]:
+            return False
+        done = {step.__name__: step(pool=pool) for step in (expire_leases, unstick_queued, republish_unclaimed)}
+        woken = wake_sleepers(pool=pool)
+    log.info("recover.started", **done, wake_sleepers=woken)
+    return True
 
 
 def republish_unclaimed(*, pool: Pool | None = None) -> int:
@@ -46,13 +66,16 @@ def republish_unclaimed(*, pool: Pool | None = None) -> int:
 
 
 def unstick_queued(*, pool: Pool | None = None) -> int:
-    """Take back what has been queued for too long (no worker for its device): pending again, on any device's turn."""
-    rows = (pool or shared_pool()).execute(
-        sql.UNSTICK, {"seconds": settings.FLOTILLA_STUCK_QUEUED_SECONDS, "limit": LIMIT}
-    )
-    if rows:
-        log.warning("recover.unstuck", messages=len(rows))
-    return len(rows)
+    """What has been queued for too long (no worker for its device) is pending again, or fails, by the policy set."""
+    pool, policy = pool or shared_pool(), settings.FLOTILLA_STUCK_QUEUED_POLICY
+    seconds = settings.FLOTILLA_STUCK_QUEUED_SECONDS
+    if policy == "failed":
+        number = give_up(seconds=seconds, limit=LIMIT, pool=pool)
+    else:
+        number = len(pool.execute(sql.UNSTICK, {"seconds": seconds, "limit": LIMIT}))
+    if number:
+        log.warning("recover.unstuck", messages=number, now=policy)
+    return number
 
 
 def expire_leases(*, pool: Pool | None = None) -> int:

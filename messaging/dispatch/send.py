@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, time
 from enum import StrEnum
 from random import Random
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import psycopg2
 import structlog
 from django.conf import settings
 
 from devices.clients import ClientRegistry, RefreshFailed, shared_registry
 from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
+from devices.models import BANNED
 from messaging import failpoints
+from messaging.dispatch import bans
 from messaging.dispatch import statements as sql
+from messaging.dispatch.breaker import Address, Breaker, met_somebody, shared_breaker
+from messaging.dispatch.combining import FailedTogether
+from messaging.dispatch.convoy import Convoy, shared_convoy
 from messaging.dispatch.decide import Decision, decide
-from messaging.dispatch.pool import Pool, shared_pool
+from messaging.dispatch.fate import own_lease, unclaim
+from messaging.dispatch.pool import Pool, Row, is_away, shared_pool
 from messaging.dispatch.publish import Released, publish
 from messaging.dispatch.release import hand_over
 from messaging.pacing import Rhythm, Window, gap_seconds, warm_up_cap
@@ -33,6 +41,10 @@ log = structlog.get_logger(__name__)
 CARRY_MESSAGES = 100
 CARRY_SECONDS = 5.0
 """How long one task stays with its device before it lets the others have the thread."""
+
+
+GatewayState = Literal["rests", "probing", "deferred"]
+"""A gateway address rests, has rested but nobody was met since, or had too many calls hanging: see ``breaker``."""
 
 
 class Result(StrEnum):
@@ -57,6 +69,8 @@ class Job:
     content: Mapping[str, Any]
     batch_rhythm: Rhythm
     gateway: str
+    base_url: str
+    gateway_state: GatewayState | None
     config_version: int
     device_rhythm: Rhythm
     paced: bool
@@ -77,6 +91,11 @@ class Job:
         return f"{self.message_id}-{self.round}-{self.uid.hex[:12]}"
 
     @property
+    def address(self) -> Address:
+        """What this device shares with others of its gateway."""
+        return self.gateway, self.base_url
+
+    @property
     def key(self) -> dict[str, Any]:
         """The fence every statement about this send carries."""
         return {"message": self.message_id, "release_no": self.release_no, "device": self.device_id}
@@ -95,6 +114,8 @@ class _Peeked(NamedTuple):
     batch_min: float
     batch_max: float
     gateway: str
+    base_url: str
+    gateway_state: GatewayState | None
     config_version: int
     lanes: int
     device_min: float
@@ -126,6 +147,8 @@ def _job(row: _Peeked) -> Job:
         phone=row.phone,
         content=row.content,
         gateway=row.gateway,
+        base_url=row.base_url,
+        gateway_state=row.gateway_state,
         config_version=row.config_version,
         device_rhythm=Rhythm(row.device_min, row.device_max),
         batch_rhythm=Rhythm(row.batch_min, row.batch_max),
@@ -149,8 +172,18 @@ def _job(row: _Peeked) -> Job:
 class Sender:
     """The dependencies of a send, held together so that tests can bring their own dice and registry."""
 
-    def __init__(self, *, pool: Pool, clients: ClientRegistry, rng: Random) -> None:
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        clients: ClientRegistry,
+        rng: Random,
+        convoy: Convoy | None = None,
+        breaker: Breaker | None = None,
+    ) -> None:
         self.pool = pool
+        self.convoy = convoy or Convoy(pool=pool)
+        self.breaker = breaker or Breaker()
         self.clients = clients
         self.rng = rng
 
@@ -166,7 +199,7 @@ class Sender:
             carried += 1
             if job.has_gap:
                 break  # the device rests now, and its record has set the alarm
-            row = hand_over(device_id=job.device_id, pool=self.pool)
+            row = self._hand_over(job)
             if row is None:
                 break
             job = _job(_Peeked(*row))
@@ -185,6 +218,11 @@ class Sender:
         closed_seconds = job.window.opens_in_seconds(job.now) if job.window else 0.0
         if closed_seconds:
             return self._hold(job, closed_seconds, "Outside the device's sending window.")
+        if job.gateway_state == "rests":
+            return self._give_back(job)
+        if self.breaker.refuses(job.address, probing=job.gateway_state == "probing"):
+            self._rest(job, strike=0, reason="Too many calls to it hang.")
+            return self._give_back(job)
         try:
             client = self.clients.get(device_id=job.device_id, config_version=job.config_version)
         except RefreshFailed as problem:
@@ -195,6 +233,7 @@ class Sender:
             return self._end_unsent(job, State.FAILED, "content", str(problem))
         gap = gap_seconds(device=job.device_rhythm, batch=job.batch_rhythm, rng=self.rng)
 
+        failpoints.hit("before_claim")
         claimed = self._claim(job, text, gap)
         if claimed is None:
             return self._not_claimed(job)
@@ -204,7 +243,7 @@ class Sender:
         outgoing = Outgoing(
             message_id=job.message_id, attempt=attempt, reference=job.reference, phone=job.phone, text=text
         )
-        outcome = self._call(client, outgoing)
+        outcome = self._call(client, job, outgoing)
         failpoints.hit("after_accept")
         decision = decide(
             outcome,
@@ -214,6 +253,7 @@ class Sender:
             id_semantics=gateways.driver_for(job.gateway).id_semantics,
         )
         self._record(job, decision, gap)
+        self._note_of_gateway(job, outcome)
         return Result.DONE
 
     # -- the steps -----------------------------------------------------------------------------------------------------
@@ -222,34 +262,57 @@ class Sender:
         rows = self.pool.execute(sql.PEEK, {"message": message_id, "release_no": release_no})
         return _job(_Peeked(*rows[0])) if rows else None
 
+    def _hand_over(self, job: Job) -> Row | None:
+        with suppress(FailedTogether):
+            found = self.convoy.hand_over(device_id=job.device_id)
+            if found is not None:
+                return found[0] if found else None
+        return hand_over(device_id=job.device_id, pool=self.pool)  # which waits for whoever holds the device
+
     def _claim(self, job: Job, text: str, gap: float) -> tuple[int, bool] | None:
         """The attempt's number and whether an earlier one may have arrived; None if there was nothing to claim."""
         params = {
             **job.key,
-            "lease_seconds": settings.FLOTILLA_LEASE_SECONDS,
+            "lease_seconds": own_lease(settings.FLOTILLA_LEASE_SECONDS),
             "gap_seconds": gap,
             "reference": job.reference,
             "text": text,
             "warm_up_cap": job.warm_up_cap,
         }
-        statement = sql.CLAIM_PACED if job.paced else sql.CLAIM_FREE
-        if job.capped_lanes:
-            # Two lanes must not both see the cap's last place: count only after the device's lock is held.
-            with self.pool.transaction() as session:
-                session.execute(sql.LOCK_DEVICE, params)
-                rows = session.execute(statement, params)
-        else:
-            rows = self.pool.execute(statement, params)
+        try:
+            rows = self._claim_rows(job, params)
+        except (psycopg2.Error, FailedTogether) as problem:
+            if isinstance(problem, psycopg2.Error) and not is_away(problem):
+                raise
+            # It may stand all the same, and nobody may call a gateway on a claim that they have not seen.
+            unclaim(pool=self.pool, key=job.key, lease_seconds=params["lease_seconds"])
+            return None
         return (rows[0][0], rows[0][1]) if rows else None
 
-    def _call(self, client: Any, outgoing: Outgoing) -> Outcome:
+    def _claim_rows(self, job: Job, params: Mapping[str, Any]) -> list[Row]:
+        statement = sql.CLAIM_PACED if job.paced else sql.CLAIM_FREE
+        if not job.capped_lanes:
+            row = self.convoy.claim(params, paced=job.paced)
+            return self.pool.execute(statement, params) if row is None else [row]
+        # Two lanes must not both see the cap's last place: count only after the device's lock is held.
+        with self.pool.transaction() as session:
+            session.execute(sql.LOCK_DEVICE, params)
+            return session.execute(statement, params)
+
+    def _call(self, client: Any, job: Job, outgoing: Outgoing) -> Outcome:
         try:
-            return client.send(outgoing)
+            with self.breaker.calling(job.address):
+                return client.send(outgoing)
         except Exception as problem:
             log.exception("send.driver_raised", message_id=outgoing.message_id)
             return Unknown("driver_error", f"The gateway driver failed: {type(problem).__name__}.")
 
     def _record(self, job: Job, decision: Decision, gap: float) -> None:
+        if decision.state is State.SENT:
+            with suppress(FailedTogether):
+                params = {**job.key, "gap_seconds": gap, "external_id": decision.external_id}
+                if self.convoy.record_sent(params):
+                    return
         # Nobody else knows the outcome. Fenced as it is, the record changes nothing when it runs a second time.
         moved = self.pool.insist(
             sql.RECORD,
@@ -276,13 +339,33 @@ class Sender:
             )
         if decision.device_needs_attention:
             self.clients.discard(device_id=job.device_id)
-            self.pool.execute(sql.NEEDS_ATTENTION, {"device": job.device_id, "reason": decision.error_text})
+            code = BANNED if decision.banned else decision.error_code[:60]
+            self.pool.execute(
+                sql.NEEDS_ATTENTION, {"device": job.device_id, "reason": decision.error_text, "code": code}
+            )
             log.warning("device.needs_attention", device_id=job.device_id, reason=decision.error_code)
+        if decision.banned:
+            bans.pause_batch_of(message_id=job.message_id, pool=self.pool)
         if decision.state is not State.SENT:
             log.info(
                 "send.not_accepted", message_id=job.message_id, device_id=job.device_id, outcome=decision.outcome,
                 code=decision.error_code, state=decision.state.value,
             )  # fmt: skip
+
+    def _note_of_gateway(self, job: Job, outcome: Outcome) -> None:
+        met, probing = met_somebody(outcome), job.gateway_state == "probing"
+        if self.breaker.trips(job.address, probing=probing, met=met):
+            self._rest(job, strike=1, reason=getattr(outcome, "text", ""))
+        elif met and job.gateway_state is not None:
+            self.pool.execute(sql.END_REST, {"gateway": job.gateway, "base_url": job.base_url})
+            log.info("gateway.rest_ended", gateway=job.gateway, base_url=job.base_url)
+
+    def _rest(self, job: Job, *, strike: int, reason: str) -> None:
+        params = {"gateway": job.gateway, "base_url": job.base_url, "strike": strike, "reason": reason[:300]}
+        for strikes, seconds in self.pool.execute(sql.REST_GATEWAY, params):
+            log.warning(
+                "gateway.rests", gateway=job.gateway, base_url=job.base_url, strikes=strikes, seconds=float(seconds)
+            )
 
     # -- what else may happen ------------------------------------------------------------------------------------------
 
@@ -325,7 +408,9 @@ class Sender:
     def _refresh_failed(self, job: Job, problem: RefreshFailed) -> Result:
         """The device could not be reached: it backs off, the message goes back and has lost nothing."""
         if problem.session_lost:
-            self.pool.execute(sql.NEEDS_ATTENTION, {"device": job.device_id, "reason": problem.text})
+            self.pool.execute(
+                sql.NEEDS_ATTENTION, {"device": job.device_id, "reason": problem.text, "code": problem.code[:60]}
+            )
         else:
             minutes = settings.FLOTILLA_RECONNECT_MINUTES
             self.pool.execute(
@@ -338,5 +423,11 @@ class Sender:
 
 def carry(*, message_id: int, release_no: int) -> int:
     """Entry point of the send task: :meth:`Sender.carry` with this process's pool and clients."""
-    sender = Sender(pool=shared_pool(), clients=shared_registry(), rng=Random())  # noqa: S311 - a rhythm, not a secret
+    sender = Sender(
+        pool=shared_pool(),
+        clients=shared_registry(),
+        rng=Random(),  # noqa: S311 - a rhythm, not a secret
+        convoy=shared_convoy(),
+        breaker=shared_breaker(),
+    )
     return sender.carry(message_id=message_id, release_no=release_no)

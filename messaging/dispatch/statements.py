@@ -11,15 +11,18 @@ from messaging.dispatch.prepared import Statement
 # -- release -----------------------------------------------------------------------------------------------------------
 
 # Index device_due. NO KEY: foreign keys of a running fan-out hold KEY SHARE on device rows and must not hide them.
+# Rests are as few as gateway addresses.
 DUE_DEVICES = Statement(
     "due_devices",
     """
-SELECT id FROM devices_device
+SELECT id FROM devices_device d
 WHERE state = 'active' AND wake_at <= flotilla_now()
   AND NOT EXISTS (SELECT FROM messaging_halt WHERE ended_at IS NULL)
+  AND NOT EXISTS (SELECT FROM devices_gatewayrest r
+                  WHERE r.gateway = d.gateway AND r.base_url = d.base_url AND r.until > flotilla_now())
 ORDER BY wake_at
 LIMIT %(limit)s
-FOR NO KEY UPDATE SKIP LOCKED
+FOR NO KEY UPDATE OF d SKIP LOCKED
 """,
 )
 
@@ -30,7 +33,7 @@ THIS_DEVICE = Statement("this_device", "SELECT id FROM devices_device WHERE id =
 # A statement of its own after the device locks, so that its snapshot is later than theirs. A device with a gap of its
 # own uses one lane: filling more would only make claims that pacing refuses. Streams of one device take turns: the
 # first message of each stream before the second of any, least recently served stream first.
-_RELEASE = """
+RELEASE_TEMPLATE = """
 WITH slot AS MATERIALIZED (
     SELECT d.id AS device_id, l.lane, row_number() OVER (PARTITION BY d.id ORDER BY l.lane) AS rank
     FROM devices_device d
@@ -80,7 +83,7 @@ WITH slot AS MATERIALIZED (
 """
 RELEASE = Statement(
     "release",
-    _RELEASE.format(
+    RELEASE_TEMPLATE.format(
         devices="d.id = ANY(%(devices)s)",
         most="count(*)",
         answer="""SELECT r.id, r.device_id, r.release_no, f.id IS NOT NULL
@@ -91,7 +94,7 @@ FROM released r LEFT JOIN full_now f ON f.id = r.device_id ORDER BY r.device_id,
 # One message of one device, remembered for PEEK_RELEASED in the same transaction.
 RELEASE_NEXT = Statement(
     "release_next",
-    _RELEASE.format(
+    RELEASE_TEMPLATE.format(
         devices="d.id = %(device)s",
         most="1",
         answer="SELECT set_config('flotilla.released', id::text, true) FROM released",
@@ -101,7 +104,7 @@ RELEASE_NEXT = Statement(
 # After a release, in the same transaction, for the devices that it did not fill by one message. When every lane is
 # taken, a second from now (so that the records of many lanes need not all write this row). When nothing waits, NULL.
 # Else the moment the next message is due and the device has rested.
-_SET_WAKE = """
+SET_WAKE_TEMPLATE = """
 UPDATE devices_device d
 SET wake_at = CASE
     WHEN busy.lanes >= (CASE WHEN d.delay_max_seconds > 0 THEN 1 ELSE d.lanes END)
@@ -118,10 +121,12 @@ CROSS JOIN LATERAL (SELECT count(*) AS lanes FROM messaging_message f
                     WHERE f.device_id = asked.id AND f.state IN ('queued', 'sending')) busy
 WHERE d.id = asked.id{unless}
 """
-SET_WAKE = Statement("set_wake", _SET_WAKE.format(asked="unnest(%(devices)s::bigint[]) AS asked(id)", unless=""))
+SET_WAKE = Statement(
+    "set_wake", SET_WAKE_TEMPLATE.format(asked="unnest(%(devices)s::bigint[]) AS asked(id)", unless="")
+)
 SET_WAKE_OF = Statement(
     "set_wake_of",
-    _SET_WAKE.format(
+    SET_WAKE_TEMPLATE.format(
         asked="(SELECT %(device)s AS id) AS asked",
         unless=" AND (coalesce(current_setting('flotilla.released', true), '') = ''"
         " OR (d.lanes > 1 AND d.delay_max_seconds = 0))",
@@ -135,10 +140,13 @@ LAZILY = Statement("lazily", "SELECT set_config('synchronous_commit', 'off', tru
 # -- send --------------------------------------------------------------------------------------------------------------
 
 # Is this release still ours, and what is there to know? Reads only.
-_PEEK = """
+PEEK_TEMPLATE = """
 SELECT m.id, m.release_no, m.device_id, m.uid::text, m.round, m.phone,
        b.content, b.delay_min_seconds, b.delay_max_seconds,
-       d.gateway, d.config_version, d.lanes, d.delay_min_seconds, d.delay_max_seconds,
+       d.gateway, d.base_url,
+       (SELECT CASE WHEN r.until > flotilla_now() THEN 'rests' WHEN r.strikes > 0 THEN 'probing' ELSE 'deferred' END
+        FROM devices_gatewayrest r WHERE r.gateway = d.gateway AND r.base_url = d.base_url) AS gateway_state,
+       d.config_version, d.lanes, d.delay_min_seconds, d.delay_max_seconds,
        d.cap_per_hour IS NOT NULL OR d.cap_per_day IS NOT NULL OR coalesce(d.warm_up, false) AS capped,
        flotilla_now() AS now, CASE WHEN d.warm_up THEN d.created_at END AS warm_from,
        d.window_start, d.window_end, d.time_zone,
@@ -150,10 +158,10 @@ LEFT JOIN leads_lead l ON l.id = m.lead_id
 WHERE {which}
 """
 PEEK = Statement(
-    "peek", _PEEK.format(which="m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'")
+    "peek", PEEK_TEMPLATE.format(which="m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'")
 )
 PEEK_RELEASED = Statement(
-    "peek_released", _PEEK.format(which="m.id = nullif(current_setting('flotilla.released', true), '')::bigint")
+    "peek_released", PEEK_TEMPLATE.format(which="m.id = nullif(current_setting('flotilla.released', true), '')::bigint")
 )
 
 LOCK_DEVICE = Statement("lock_device", "SELECT FROM devices_device WHERE id = %(device)s FOR NO KEY UPDATE")
@@ -194,7 +202,7 @@ SELECT id, device_id, release_no, attempts, round, %(reference)s, %(text)s, flot
 RETURNING number, number > 1 AND EXISTS (
     SELECT FROM messaging_attempt earlier
     WHERE earlier.message_id = messaging_attempt.message_id AND earlier.round = messaging_attempt.round
-      AND earlier.outcome = 'unknown')
+      AND earlier.outcome IN ('unknown', 'accepted'))
 """
 _RESERVE = """, reserved AS (
     UPDATE devices_device d
@@ -205,7 +213,8 @@ _RESERVE = """, reserved AS (
 CLAIM_PACED = Statement("claim_paced", _CLAIM.format(lock="FOR NO KEY UPDATE", reserve=_RESERVE))
 CLAIM_FREE = Statement("claim_free", _CLAIM.format(lock="", reserve=""))
 
-# Fenced by release_no. Accepts ``unknown`` too: a worker that was frozen past its lease still knows the truth. The
+# Fenced by release_no. Accepts ``unknown`` too: a worker that was frozen past its lease still knows the truth. So it
+# does where the recovery has made the message pending, to be sent again, as long as it was not released again. The
 # device is written only where there is something to say, so that lanes without pacing do not queue up on its row.
 RECORD = Statement(
     "record",
@@ -225,7 +234,8 @@ WITH device AS (
     RETURNING id
 ), held AS MATERIALIZED (
     SELECT id, state, stream_id, presumed_at FROM messaging_message
-    WHERE id = %(message)s AND release_no = %(release_no)s AND state IN ('sending', 'unknown')
+    WHERE id = %(message)s AND release_no = %(release_no)s
+      AND (state IN ('sending', 'unknown') OR (state = 'pending' AND %(state)s = 'sent'))
       AND (SELECT count(*) FROM device) >= 0  -- the device's lock comes first
     FOR UPDATE
 ), moved AS (
@@ -244,12 +254,12 @@ WITH device AS (
     WHERE message_id = %(message)s AND release_no = %(release_no)s
 ), counted AS (
     UPDATE messaging_stream s
-    SET waiting = s.waiting - (held.state = 'sending')::int + (%(state)s = 'pending')::int,
+    SET waiting = s.waiting - (held.state <> 'unknown')::int + (%(state)s = 'pending')::int,
         unknown = s.unknown - (held.state = 'unknown')::int + (%(state)s = 'unknown')::int,
         presumed = s.presumed - (held.presumed_at IS NOT NULL)::int,
         sent = s.sent + (%(state)s = 'sent')::int,
         failed = s.failed + (%(state)s = 'failed')::int,
-        is_open = s.waiting - (held.state = 'sending')::int + (%(state)s = 'pending')::int > 0
+        is_open = s.waiting - (held.state <> 'unknown')::int + (%(state)s = 'pending')::int > 0
     FROM held WHERE s.id = held.stream_id
 )
 SELECT state FROM held
@@ -280,28 +290,35 @@ RETURNING d.id
 """,
 )
 
-# A message that ends without a call to the gateway: nothing in the content or the lead will ever let it go out.
-END_UNSENT = Statement(
-    "end_unsent",
-    """
+# Whether an earlier attempt of the round may have reached the phone, or did and was told too late to stop the next.
+# Index attempt_message_release.
+IN_DOUBT = """(m.attempts > 0 AND EXISTS (
+    SELECT FROM messaging_attempt a
+    WHERE a.message_id = m.id AND a.round = m.round AND a.outcome IN ('unknown', 'accepted')))"""
+
+# A message that ends without a call to the gateway: nothing in the content or the lead will ever let it go out. Where
+# an earlier attempt is in doubt it ends as unknown: what may have reached the phone is not called cancelled or failed.
+_END_UNSENT = """
 WITH ended AS (
     UPDATE messaging_message m
-    SET state = %(state)s, error_code = %(error_code)s, error_text = %(error_text)s
+    SET state = CASE WHEN {in_doubt} THEN 'unknown' ELSE %(state)s END,
+        error_code = %(error_code)s, error_text = %(error_text)s
     WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'
-    RETURNING m.stream_id, m.device_id
+    RETURNING m.stream_id, m.device_id, m.state
 ), counted AS (
     UPDATE messaging_stream s
     SET waiting = s.waiting - 1, is_open = s.waiting - 1 > 0,
-        failed = s.failed + (%(state)s = 'failed')::int,
-        cancelled = s.cancelled + (%(state)s = 'cancelled')::int,
-        expired = s.expired + (%(state)s = 'expired')::int
+        failed = s.failed + (ended.state = 'failed')::int,
+        cancelled = s.cancelled + (ended.state = 'cancelled')::int,
+        expired = s.expired + (ended.state = 'expired')::int,
+        unknown = s.unknown + (ended.state = 'unknown')::int
     FROM ended WHERE s.id = ended.stream_id
 )
 UPDATE devices_device d SET wake_at = least(d.wake_at, greatest(flotilla_now(), d.next_send_at, d.held_until))
 FROM ended WHERE d.id = ended.device_id
 RETURNING d.id
-""",
-)
+"""
+END_UNSENT = Statement("end_unsent", _END_UNSENT.format(in_doubt=IN_DOUBT))
 
 # Why a claim found nothing to claim.
 WHY_NOT = Statement(
@@ -338,10 +355,30 @@ WHERE id = %(device)s
 """,
 )
 
+# Many calls fail at the same moment, and they are one incident: only the first of them since the last rest strikes.
+REST_GATEWAY = Statement(
+    "rest_gateway",
+    """
+INSERT INTO devices_gatewayrest AS r (gateway, base_url, since, until, strikes, reason)
+VALUES (%(gateway)s, %(base_url)s, flotilla_now(),
+        flotilla_now() + make_interval(secs => CASE WHEN %(strike)s > 0 THEN 10 ELSE 2 END), %(strike)s, %(reason)s)
+ON CONFLICT (gateway, base_url) DO UPDATE
+SET until = flotilla_now() + make_interval(
+        secs => CASE WHEN %(strike)s > 0 THEN least(120, 10 * 2 ^ least(r.strikes, 5)) ELSE 2 END),
+    strikes = r.strikes + %(strike)s, reason = EXCLUDED.reason
+WHERE r.until <= flotilla_now()
+RETURNING strikes, extract(epoch FROM until - flotilla_now())
+""",
+)
+END_REST = Statement(
+    "end_rest",
+    "DELETE FROM devices_gatewayrest WHERE gateway = %(gateway)s AND base_url = %(base_url)s RETURNING strikes, since",
+)
+
 NEEDS_ATTENTION = Statement(
     "needs_attention",
     """
-UPDATE devices_device SET state = 'needs_attention', state_reason = %(reason)s
+UPDATE devices_device SET state = 'needs_attention', state_reason = %(reason)s, attention_code = %(code)s
 WHERE id = %(device)s AND state = 'active'
 """,
 )
@@ -353,6 +390,7 @@ UPDATE devices_device
 SET reconnect_failures = reconnect_failures + 1,
     state = CASE WHEN reconnect_failures + 1 >= %(most)s THEN 'needs_attention' ELSE state END,
     state_reason = CASE WHEN reconnect_failures + 1 >= %(most)s THEN %(reason)s ELSE state_reason END,
+    attention_code = CASE WHEN reconnect_failures + 1 >= %(most)s THEN 'unreachable' ELSE attention_code END,
     held_until = flotilla_now() + make_interval(mins => (%(minutes)s::int[])[reconnect_failures + 1]),
     hold_reason = %(reason)s
 WHERE id = %(device)s AND state = 'active'

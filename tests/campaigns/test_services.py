@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -12,6 +16,7 @@ from devices.models import DeviceState
 from messaging.models import Batch, BatchState, Message
 from messaging.services import end_batch, wrap_up
 from tests.factories import make_campaign, make_device, make_leads, make_pool, make_user
+from tests.messaging.test_worker import ROOT, database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -116,6 +121,40 @@ def test_an_interrupted_fan_out_is_resumed_by_the_tick(monkeypatch):
     assert Message.objects.values("phone").distinct().count() == Message.objects.count() == 9
 
 
+DIES = """
+import django
+django.setup()
+from django.utils import timezone
+from campaigns import services
+services.trigger(run_id={run}, now=timezone.now())
+"""
+
+
+def test_a_process_that_is_killed_in_the_middle_of_a_fan_out_leaves_it_to_the_tick():
+    owner = make_user()
+    pool, _ = make_pool(owner=owner, devices=2)
+    make_leads(9, owner=owner)
+    run = services.launch(campaign=make_campaign(owner=owner, pool=pool), now=timezone.now()).run
+    died = subprocess.run(
+        [sys.executable, "-c", DIES.format(run=run.pk)],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "DATABASE_URL": database_url(),
+            "FLOTILLA_FAILPOINTS": "mid_fan_out=kill@1",
+        },
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    run.refresh_from_db()
+    assert (run.state, Message.objects.count()) == (RunState.TRIGGERED, 0)  # its last chunk was not committed
+    services.tick(now=timezone.now())
+    assert Message.objects.values("phone").distinct().count() == Message.objects.count() == 9
+
+
 def test_a_campaign_that_is_not_ready_says_everything_that_is_wrong():
     owner = make_user()
     campaign = make_campaign(owner=owner, text="Hello {{ name", delay_min_seconds=3, delay_max_seconds=5)
@@ -144,3 +183,12 @@ def test_a_cancelled_campaign_is_cloned_not_launched():
 def test_bad_input_names_its_field(fields, field):
     campaign = make_campaign(owner=make_user(), **fields)
     assert field in {problem.field for problem in services.check(campaign=campaign)}
+
+
+def test_only_pooled_runs_may_move_messages_to_another_device():
+    owner = make_user()
+    pool, (device,) = make_pool(owner=owner, devices=1)
+    make_leads(1, owner=owner, device=device)
+    for campaign in (make_campaign(owner=owner, pool=pool), make_campaign(owner=owner)):
+        services.trigger(run_id=services.launch(campaign=campaign, now=timezone.now()).run.pk, now=timezone.now())
+    assert list(Batch.objects.order_by("pk").values_list("failover", flat=True)) == [True, False]

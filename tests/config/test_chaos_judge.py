@@ -16,6 +16,8 @@ from config.chaos.evidence import (
     Entry,
     Evidence,
     MessageRow,
+    OptOut,
+    Stop,
     StreamRow,
     Stuck,
 )
@@ -30,9 +32,8 @@ T = 1_000_000.0
 class Story:
     """Evidence in the making: one device, one batch; each message sent at its time, unless told otherwise."""
 
-    def __init__(self, *, plain: bool = False, lanes: int = 1, gap: float = 0.0) -> None:
-        self.plain = plain
-        self.device = DeviceRow(1, "token", lanes, gap)
+    def __init__(self, *, dedups: bool = True, lanes: int = 1, gap: float = 0.0) -> None:
+        self.device = DeviceRow(1, "token", lanes, gap, dedups=dedups)
         self.messages: dict[int, MessageRow] = {}
         self.attempts: list[AttemptRow] = []
         self.entries: list[Entry] = []
@@ -44,7 +45,13 @@ class Story:
 
     def attempt(self, pk: int, at: float, outcome: str = "accepted", **more: Any) -> None:
         number = 1 + sum(attempt.message_id == pk for attempt in self.attempts)
-        known: dict[str, Any] = {"release_no": number, "number": number, "round": 1, "finished": T + at + 0.1}
+        known: dict[str, Any] = {
+            "release_no": number,
+            "number": number,
+            "round": 1,
+            "finished": T + at + 0.1,
+            "device_id": 1,
+        }
         row = AttemptRow(message_id=pk, started=T + at, outcome=outcome, **{**known, **more})
         self.attempts.append(row)
 
@@ -74,7 +81,6 @@ class Story:
         }
         given: dict[str, Any] = {
             "lease_seconds": LEASE,
-            "plain": self.plain,
             "devices": [self.device],
             "batches": [BatchRow(1, "batch", "finished", expected=len(rows))],
             "streams": [StreamRow(1, 1, 1, waiting > 0, counters)],
@@ -124,17 +130,8 @@ def test_two_deliveries_are_a_duplicate_and_a_dropped_repeat_is_none(story):
     assert story.found() == {"duplicated"}
 
 
-def test_at_a_gateway_without_memory_a_repeat_would_have_been_delivered():
-    story = Story(plain=True)
-    story.sent(1, 1, faults="reset:after")
-    story.attempts[0] = replace(story.attempts[0], outcome="unknown")
-    story.attempt(1, 2)
-    story.request(1, 2.01, attempt=2, delivered=False, repeated=True)
-    assert story.found() == {"duplicated", "resent"}
-
-
 def test_an_unknown_outcome_is_not_sent_again_without_proof_that_repeats_are_dropped():
-    story = Story(plain=True)
+    story = Story(dedups=False)
     story.message(1, "unknown", release_no=2, attempts=2)
     story.harm("kill", "devices-a", 1.05)
     story.attempt(1, 1, "unknown", error_code="lease_expired")
@@ -142,6 +139,85 @@ def test_an_unknown_outcome_is_not_sent_again_without_proof_that_repeats_are_dro
     assert story.found() == {"resent", "unjustified"}  # nothing was done to the second one
     story.attempts[1] = replace(story.attempts[1], round=2)  # an operator asked for it
     assert story.found() == {"unjustified"}
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "rejected"])
+def test_what_was_answered_is_not_sent_again_unless_the_answer_came_too_late(story, outcome):
+    story.sent(1, 1)
+    story.attempts[0] = replace(story.attempts[0], outcome=outcome)
+    story.attempt(1, LEASE + 2)
+    story.request(1, LEASE + 2.01, attempt=2, delivered=False, repeated=True)
+    assert story.found() == {"resent"}
+    story.attempts[0] = replace(story.attempts[0], finished=T + 1 + LEASE + 0.5)  # by then it was pending again
+    assert story.found() == set()
+
+
+@pytest.mark.parametrize(
+    ("stop", "wrong"),
+    [
+        (Stop("pause", T + 0.5), True),
+        (Stop("pause", T + 0.5, batch=1), True),
+        (Stop("pause", T + 0.5, devices=frozenset({1})), True),
+        (Stop("pause", T + 0.5, batch=2), False),
+        (Stop("pause", T + 0.5, devices=frozenset({2})), False),
+        (Stop("pause", T + 0.5, T + 0.9), False),
+        (Stop("pause", T + 1.5), False),
+        (Stop("halt", T + 0.5, grace_seconds=0.4), True),
+        (Stop("halt", T + 0.5, grace_seconds=2.0), False),
+    ],
+)
+def test_a_stop_is_heeded_by_those_whom_it_concerns_while_it_lasts(story, stop, wrong):
+    story.sent(1, 1)
+    story.changes["stops"] = [stop]
+    assert story.found() == ({"unheeded"} if wrong else set())
+
+
+@pytest.mark.parametrize(
+    ("messages", "seen", "wrong"),
+    [({1}, set(), True), ({1}, {(1, 1)}, False), ({1}, {(1, 7), (2, 1)}, True), ({2}, set(), False)],
+)
+def test_after_an_opt_out_there_is_no_claim_that_it_had_not_seen(story, messages, seen, wrong):
+    story.sent(1, 1)
+    story.changes["opt_outs"] = [OptOut(leads=frozenset({9}), seen=frozenset(seen), messages=frozenset(messages))]
+    assert story.found() == ({"opted out"} if wrong else set())
+
+
+def test_what_the_api_accepted_exists_once():
+    story = Story()
+    story.sent(1, 1)
+    story.changes["batches"] = [BatchRow(1, "To somebody", "finished", single=True)]
+    story.changes["accepted"] = [1]
+    assert story.found() == set()
+    story.changes["accepted"] = [1, 2]
+    assert story.found() == {"lost"}
+    story.changes["accepted"] = []
+    assert story.found() == {"duplicated"}
+
+
+@pytest.mark.parametrize(("state", "expected", "wrong"), [
+    ("finished", 2, True), ("finished", 1, False), ("cancelled", 2, False), ("cancelled", 0, True),
+])  # fmt: skip
+def test_only_a_cancelled_batch_may_have_less_than_its_audience(story, state, expected, wrong):
+    story.sent(1, 1)
+    story.changes["batches"] = [BatchRow(1, "batch", state, expected=expected)]
+    assert story.found() == ({"lost"} if wrong else set())
+
+
+def test_an_error_that_nobody_expected_is_told(story):
+    story.sent(1, 1)
+    story.changes["errors"] = ["devices-a: IntegrityError", "devices-a: IntegrityError"]
+    (finding,) = judge(story.evidence())
+    assert (finding.rule, finding.text) == ("raised", "devices-a: IntegrityError (2 times)")
+
+
+def test_a_gap_is_held_by_the_claims_where_a_record_was_lost():
+    story = Story(gap=1.0)
+    story.sent(1, 1)
+    story.entries[0] = replace(story.entries[0], begin=T + 1.4, end=T + 1.5)  # it dawdled on its way
+    story.sent(2, 2)
+    assert story.found() == set()
+    story.attempts[1] = replace(story.attempts[1], started=T + 1.9)
+    assert story.found() == {"early"}
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "expired"])
@@ -354,7 +430,7 @@ def test_every_rule_is_in_the_table_and_the_bad_message_tells_its_story(story):
     told = "\n".join(lines(evidence, findings))
     for words in ("duplicated: message 1", "claimed", "request 0 arrives", "request 1 over", "kill devices-a"):
         assert words in told
-    assert table(evidence, findings, copies=3).row_count > len(rule_names())
+    assert table(evidence, findings, notes={"copies": 3}).row_count > len(rule_names())
 
 
 def test_incidents_are_told_and_kept():

@@ -104,12 +104,13 @@ def test_the_detail_tells_every_attempt_in_order():
     assert "attempts" not in client.get(f"{V1}/messages").json()["results"][0]
 
 
-def test_messages_cannot_be_changed_or_deleted_here():
+def test_messages_cannot_be_changed_here_nor_deleted_before_they_have_failed():
     client = caller()
     batch = make_batch(owner=client.user, devices=[make_device(owner=client.user)])
     address = f"{V1}/messages/{messages_of(batch)[0].pk}"
-    for answer in (client.patch(address, {"state": "sent"}), client.put(address, {}), client.delete(address)):
+    for answer in (client.patch(address, {"state": "sent"}), client.put(address, {})):
         problem(answer, 405, "method_not_allowed")
+    problem(client.delete(address), 422, "not_failed")
 
 
 @pytest.mark.django_db(transaction=True)  # a fan-out's temporary table ends with its transaction

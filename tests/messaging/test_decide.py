@@ -50,6 +50,17 @@ def test_being_throttled_rests_the_device_and_being_logged_out_asks_for_a_person
     assert decide(SessionLost("401", ""), attempt=1, retry_minutes=MINUTES, id_semantics="none").device_needs_attention
 
 
+def test_a_ban_is_told_apart_from_a_lost_session() -> None:
+    decisions = [
+        decide(SessionLost("x", "", banned=banned), attempt=1, retry_minutes=MINUTES, id_semantics="none")
+        for banned in (True, False)
+    ]
+    assert [(decision.outcome, decision.banned) for decision in decisions] == [
+        ("banned", True),
+        ("session_lost", False),
+    ]
+
+
 @pytest.mark.parametrize("outcome", [Rejected("gone", ""), Temporary("busy", "")])
 def test_a_failure_after_an_unknown_attempt_proves_nothing(outcome: Outcome) -> None:
     decision = decide(outcome, attempt=6, retry_minutes=MINUTES, id_semantics="dedups", in_doubt=True)

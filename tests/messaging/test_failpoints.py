@@ -83,8 +83,26 @@ def test_chance_and_seed_decide():
     struck = in_another_process(**{failpoints.VARIABLE: "seed=1,after_claim=kill@0.01"})
     assert struck.returncode == -signal.SIGKILL
     assert struck.stderr == "failpoint after_claim kill\n"
-    for never in ("after_claim=kill@0", "after_accept=kill@1"):
+    for never in ("after_claim=nap@0", "after_claim=kill@0", "after_accept=kill@1"):
         assert in_another_process(**{failpoints.VARIABLE: never}).stdout == "alive\n"
+
+
+def test_a_nap_is_of_one_thread_and_says_nothing():
+    script = (
+        "import threading\nfrom messaging import failpoints\n"
+        "sleeper = threading.Thread(target=failpoints.hit, args=['before_claim'])\n"
+        "sleeper.start()\nprint(sleeper.is_alive())\nsleeper.join()\nprint('awake')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**os.environ, failpoints.VARIABLE: "seed=2,before_claim=nap@1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("True\nawake\n", "")
 
 
 # -- with real workers -------------------------------------------------------------------------------------------------
@@ -186,6 +204,23 @@ class TestWorkers:
             assert count_states(batch) == {State.SENT: 39, State.UNKNOWN: 1}
             assert Message.objects.get(state=State.UNKNOWN).pk == struck.message_id
             assert (verdict.delivered, verdict.repeats_dropped) == (39 + requests, 0)
+
+    def test_death_before_the_claim_costs_nothing(self, broker, simulator, tmp_path):
+        owner = make_user()
+        _, devices = make_pool(owner=owner, devices=4)
+        batch = make_batch(owner=owner, devices=devices, leads=20)
+        log = tmp_path / "before_claim.log"
+        with ticking():
+            with worker(simulator, log, queues=all_bells(), threads=1, armed="before_claim=kill@1") as process:
+                died_at(process, log, "before_claim")
+                assert not Attempt.objects.exists()
+            with worker(simulator, tmp_path / "next.log", queues=all_bells()):
+                wait_for_the_end(batch)
+        verdict = judge(batch_id=batch.pk, entries=simulator.ledger())
+        assert verdict.clean
+        assert (verdict.delivered, verdict.repeats_dropped) == (20, 0)
+        assert count_states(batch) == {State.SENT: 20}
+        assert set(Attempt.objects.values_list("number", flat=True)) == {1}
 
     @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a stopped process is recognised by /proc")
     @pytest.mark.parametrize("dedups", [True, False])

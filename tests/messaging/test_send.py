@@ -135,7 +135,7 @@ def test_a_gap_is_reserved_by_the_claim_and_measured_from_the_end_of_the_send(se
         ({"fault": "error", "status": 503, "phase": "before"}, State.PENDING, None),
         ({"fault": "throttle", "retry_after_seconds": 40}, State.PENDING, "throttled"),
         ({"fault": "reset", "phase": "after"}, State.PENDING, "unknown"),  # the simulator provably drops repeats
-        ({"fault": "ban"}, State.PENDING, "session_lost"),
+        ({"fault": "ban"}, State.PENDING, "banned"),
     ],
 )
 def test_every_answer_has_its_consequence(sender, simulator, fault, state, outcome):
@@ -372,3 +372,20 @@ def test_a_device_belongs_to_the_same_bell_for_ever():
     assert set(bells.values()) <= set(all_bells())
     assert len(set(bells.values())) == len(all_bells())
     assert bells == {device_id: bell_of(device_id) for device_id in range(1, 200)}
+
+
+def test_an_opt_out_while_a_repeat_waits_leaves_the_first_try_in_doubt(sender, simulator):
+    owner = make_user()
+    device = make_device(owner=owner)
+    batch = make_batch(owner=owner, devices=[device])
+    simulator.add_faults({"fault": "reset", "phase": "after", "count": 1})
+    send(sender, release_one(device))
+    Message.objects.update(due_at=timezone.now())
+    services.wake([device.pk])
+    again = release_one(device)
+    Lead.objects.update(opted_out_at=timezone.now())
+    assert send(sender, again) is Result.ENDED
+    (message,) = messages_of(batch)
+    assert (message.state, message.error_code) == (State.UNKNOWN, "opted_out")
+    assert counters(batch) == {"unknown": 1}
+    assert len(simulator.landed(token(device))) == 1

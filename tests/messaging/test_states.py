@@ -37,6 +37,11 @@ def test_receipts_never_move_a_message_backwards() -> None:
     assert all(order.index(t.source) < order.index(t.target) for t in news)
 
 
+def test_what_is_in_doubt_ends_as_unknown_wherever_it_could_have_been_ended() -> None:
+    assert set(sources("end_in_doubt", State.UNKNOWN)) == UNSENT
+    assert sources("end_in_doubt") == sources("end_in_doubt", State.UNKNOWN)
+
+
 def test_a_message_in_flight_is_waiting() -> None:
     assert IN_FLIGHT < WAITING
 

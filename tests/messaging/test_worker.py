@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,14 +22,16 @@ from django.utils import timezone
 
 from config.demo.verdict import Verdict, judge
 from devices.gateways import registry
+from messaging import halting
 from messaging.dispatch import recover
-from messaging.dispatch.publish import all_bells
-from messaging.dispatch.release import release_due
-from messaging.models import Batch, Message
+from messaging.dispatch.publish import Released, all_bells, publish
+from messaging.dispatch.release import release_due, release_next
+from messaging.models import Attempt, Batch, Message
 from messaging.services import counts_of, wrap_up
 from messaging.settling import settle_due
 from messaging.states import State
-from tests.factories import make_batch, make_device, make_pool, make_user
+from tests.api_support import published
+from tests.factories import make_batch, make_device, make_pool, make_user, messages_of
 from tests.simulator_process import Simulator, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -189,6 +192,42 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(broker, simulator, tm
         assert states[State.UNKNOWN] <= 3 * 8  # one per thread and kill: nothing else may hide behind “unknown”
 
 
+def test_whoever_starts_after_a_kill_recovers_without_any_tick(broker, simulator, tmp_path):
+    owner = make_user()
+    hanging, forgotten = make_device(owner=owner), make_device(owner=owner)
+    simulator.add_faults({"fault": "hang", "phase": "before", "device": hanging.credentials["token"]})
+    batch = make_batch(owner=owner, devices=[hanging, forgotten], leads=2)
+    first, second = messages_of(batch)
+    with device_worker(simulator, tmp_path / "killed.log", FLOTILLA_LEASE_SECONDS="1") as worker:
+        publish([release_next(device_id=hanging.pk)])
+        wait_until(lambda: Message.objects.filter(pk=first.pk, state=State.SENDING).exists(), what="the claim")
+        worker.send_signal(signal.SIGKILL)
+        worker.wait(10)
+    simulator.control("DELETE", "faults")
+    release_next(device_id=forgotten.pk)  # released, and never published
+    Message.objects.filter(pk=second.pk).update(queued_at=timezone.now() - timedelta(minutes=1))
+    wait_until(
+        lambda: Message.objects.filter(pk=first.pk, lease_until__lt=timezone.now()).exists(), what="the lease to lapse"
+    )
+    with device_worker(simulator, tmp_path / "next.log"):
+        wait_until(
+            lambda: list(Message.objects.order_by("pk").values_list("state", flat=True)) == [State.PENDING, State.SENT],
+            what="the recovery on start",
+        )
+
+
+def test_beat_asks_for_a_recovery_before_its_first_tick(broker, tmp_path):
+    argv = [sys.executable, "-m", "celery", "-A", "config", "beat", "-s", str(tmp_path / "schedule"), "--pidfile="]
+    env = {**os.environ, "DATABASE_URL": database_url(), "REDIS_URL": django_settings.REDIS_URL}
+    process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    try:
+        wait_until(lambda: broker.llen("control") >= 3, what="beat's first ticks", seconds=30)
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert [name for name, _ in published()][:2] == ["messaging.recover", "messaging.wake_sleepers"]
+
+
 def test_an_emptied_broker_loses_nothing(broker, simulator, tmp_path):
     owner = make_user()
     _, devices = make_pool(owner=owner, devices=30)
@@ -200,6 +239,35 @@ def test_an_emptied_broker_loses_nothing(broker, simulator, tmp_path):
         wait_for_the_end(batch, seconds=90)
     assert verdict_on(batch, simulator).clean
     assert sent(batch) == 600
+
+
+def test_stop_all_holds_under_load_and_over_a_restart_of_everything(broker, simulator, tmp_path):
+    owner = make_user(role="admin")
+    _, devices = make_pool(owner=owner, devices=40)
+    batch = make_batch(owner=owner, devices=devices, leads=800)
+    with device_worker(simulator, tmp_path / "first.log"), device_worker(simulator, tmp_path / "second.log"), ticking():
+        wait_until(lambda: sent(batch) >= 200, what="200 messages", seconds=60)
+        halt = halting.halt(now=timezone.now(), by=owner, reason="under load")
+        wait_until(
+            lambda: not Message.objects.filter(state=State.SENDING).exists(), what="what is at the gateway", seconds=60
+        )
+    stopped_at = sent(batch)
+    assert stopped_at < 800
+    broker.flushall()
+    with device_worker(simulator, tmp_path / "again.log"), ticking():
+        for message in Message.objects.filter(batch=batch, state=State.QUEUED):  # what a crash may have left queued
+            publish([Released(message_id=message.pk, device_id=message.device_id, release_no=message.release_no)])
+        wait_until(
+            lambda: not Message.objects.filter(state=State.QUEUED).exists(), what="the queues to give back", seconds=60
+        )
+        assert sent(batch) == stopped_at
+        last = Attempt.objects.order_by("-started_at")[0]
+        assert last.started_at - halt.started_at < timedelta(seconds=2)
+        assert halting.backlog().messages == 800 - stopped_at
+        assert halting.resume(now=timezone.now(), by=owner)
+        wait_for_the_end(batch)
+    assert verdict_on(batch, simulator).clean
+    assert sent(batch) == 800
 
 
 def test_two_workers_share_the_devices(broker, simulator, tmp_path):

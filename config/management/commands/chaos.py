@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
-from config.chaos import report
+from config.chaos import report, saved
+from config.chaos.gather import PATIENCE_SECONDS
+from config.chaos.mutants import table, try_all
+from config.chaos.mutations import MUTATIONS
 from config.chaos.plan import Plan, make_plan
-from config.chaos.run import PLAIN, SETTINGS, Outcome, Theatre, perform
+from config.chaos.run import SETTINGS, Outcome, Theatre, perform
 from config.stack.children import Children
 from config.stack.errors import StackError
 from config.stack.full import call, migrate
@@ -26,36 +30,79 @@ SHORTEST_SECONDS = 5
 
 
 class Command(BaseCommand):
-    help = (
-        "Kill, freeze and cut everything at random under load; exit 1 when a message is lost, doubled or stuck. "
-        f"{PLAIN}=1 treats the gateway as one that drops no repeats."
-    )
+    help = "Kill, freeze and cut everything at random under load; exit 1 when a message is lost, doubled or stuck."
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--seconds", type=float, default=60, help="how long harm is done (60)")
+        parser.add_argument("--seconds", type=float, help="how long harm is done (60; 30 for each mutation)")
         parser.add_argument("--seed", type=int, default=1, help="the same seed is the same plan (1)")
+        parser.add_argument(
+            "--patience",
+            type=float,
+            default=PATIENCE_SECONDS,
+            help=f"most seconds of standstill ({PATIENCE_SECONDS:g})",
+        )
+        parser.add_argument(
+            "--mutations",
+            nargs="*",
+            metavar="NAME",
+            choices=[mutation.name for mutation in MUTATIONS],
+            help="take guards out of a copy of the code, one by one (all, or those named), and see that it is noticed",
+        )
         parser.add_argument("--on-these-servers", action="store_true", help=argparse.SUPPRESS)
 
-    def handle(self, *_args: Any, seconds: float, seed: int, on_these_servers: bool, **_options: Any) -> None:
+    def handle(
+        self,
+        *_args: Any,
+        seconds: float | None,
+        seed: int,
+        patience: float,
+        mutations: Sequence[str] | None,
+        on_these_servers: bool,
+        **_options: Any,
+    ) -> None:
+        seconds = seconds or (60.0 if mutations is None else 30.0)
         if not SHORTEST_SECONDS <= seconds <= 86_400:
             raise CommandError(f"--seconds must be from {SHORTEST_SECONDS} to 86400, not {seconds:g}.")
-        plan = make_plan(seed=seed, seconds=seconds)
-        code = _perform(plan) if on_these_servers else _on_own_servers(plan)
+        if not 1 <= patience <= 3600:
+            raise CommandError(f"--patience must be from 1 to 3600, not {patience:g}.")
+        if mutations is not None:
+            code = _mutate(mutations, seconds=seconds, seed=seed)
+        else:
+            plan = make_plan(seed=seed, seconds=seconds)
+            perform_it = _perform if on_these_servers else _on_own_servers
+            code = perform_it(plan, patience=patience)
         if code:
             sys.exit(code)
 
 
-def _plain() -> bool:
-    return os.environ.get(PLAIN, "") not in {"", "0"}
+def _mutate(names: Sequence[str], *, seconds: float, seed: int) -> int:
+    """Chaos against copies of this checkout, each without one guard; 1 when one was not missed."""
+    wanted = [mutation for mutation in MUTATIONS if not names or mutation.name in names]
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        with Interrupts().installed() as interrupts:
+            trials = try_all(
+                wanted,
+                seconds=seconds,
+                seed=seed,
+                check=interrupts.check,
+                say=lambda text: console.print(text, markup=False),
+            )
+    except Interrupted as interrupted:
+        return 128 + interrupted.number
+    except StackError as problem:
+        raise CommandError(str(problem)) from None
+    console.print(table(trials))
+    return 0 if all(trial.as_it_should_be for trial in trials) else 1
 
 
-def _on_own_servers(plan: Plan) -> int:
+def _on_own_servers(plan: Plan, *, patience: float) -> int:
     """Start servers whose data is ours to destroy, whatever the environment names, and start them again when harmed."""
     for name in ("DATABASE_URL", "REDIS_URL"):
         os.environ.pop(name, None)
     again = [sys.executable, str(CHECKOUT / "manage.py"), "chaos", "--on-these-servers"]
-    again += ["--seconds", f"{plan.seconds:g}", "--seed", str(plan.seed)]
+    again += ["--seconds", f"{plan.seconds:g}", "--seed", str(plan.seed), "--patience", f"{patience:g}"]
     stack = LocalStack(local_root() / STACK)
     try:
         with Interrupts().installed() as interrupts:
@@ -78,12 +125,13 @@ def _on_own_servers(plan: Plan) -> int:
         raise CommandError(str(problem)) from None
 
 
-def _perform(plan: Plan) -> int:
+def _perform(plan: Plan, *, patience: float) -> int:
     """Run the plan on the servers of the environment; 1 when a promise was broken."""
     if settings.LOCAL_DIR.name != STACK:
         raise CommandError("This would destroy the data of your stack: run it without --on-these-servers.")
     console = Console(highlight=False, soft_wrap=True)
     children = Children()
+    saved.path_of(settings.LOCAL_DIR, seed=plan.seed).unlink(missing_ok=True)
     try:
         with Interrupts().installed() as interrupts:
             theatre = Theatre(
@@ -95,11 +143,11 @@ def _perform(plan: Plan) -> int:
             )
             console.print(
                 f"[bold]Chaos[/], seed {plan.seed}: {plan.seconds:g} s, {len(plan.faults)} harms planned, "
-                f"{sum(plan.groups):,} messages in {len(plan.groups)} campaigns; the gateway "
-                f"{'counts as one that drops no repeats' if _plain() else 'drops repeats'}"
+                f"{sum(plan.groups):,} messages in {len(plan.groups)} campaigns, half of the fleet at a gateway that "
+                f"drops no repeats; clocks: {', '.join(f'{name} {by:+.0f} s' for name, by in plan.skews.items())}"
             )
             try:
-                outcome = perform(theatre, plan, plain=_plain())
+                outcome = perform(theatre, plan, patience=patience)
             finally:
                 interrupts.begin_ending()
                 children.close(hurried=interrupts.hurried)
@@ -111,15 +159,16 @@ def _perform(plan: Plan) -> int:
 
 
 def _tell(outcome: Outcome, *, plan: Plan, console: Console) -> int:
+    path = saved.save(settings.LOCAL_DIR, plan=plan, outcome=outcome)
     console.print()
     for line in report.lines(outcome.evidence, outcome.findings):
         console.print(line, markup=False)
-    console.print(report.table(outcome.evidence, outcome.findings, copies=outcome.copies))
+    console.print(report.table(outcome.evidence, outcome.findings, notes=outcome.notes))
+    console.print(f"All of it: {path}", markup=False)
     if outcome.findings:
-        plain = f"{PLAIN}=1 " if outcome.evidence.plain else ""
         console.print(
             f"[bold red]{len(outcome.findings)} promises broken.[/] The same plan again: "
-            f"{plain}make chaos SECONDS={plan.seconds:g} SEED={plan.seed}. Logs: {settings.LOCAL_DIR / 'logs'}"
+            f"make chaos SECONDS={plan.seconds:g} SEED={plan.seed}. Logs: {settings.LOCAL_DIR / 'logs'}"
         )
         return 1
     console.print("[bold green]Nothing lost, nothing twice, nothing stuck.[/]")

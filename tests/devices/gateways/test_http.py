@@ -18,7 +18,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -321,7 +320,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLCo
 
 @pytest.fixture
 def trusted(authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
-    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(authority[0]))
+    monkeypatch.setattr(http, "DEFAULT_CA_BUNDLE_PATH", str(authority[0]))
+    monkeypatch.setattr(http, "_pools", http._new_pools())
     return authority[1]
 
 

@@ -351,3 +351,16 @@ def test_reset_forgets_and_what_is_in_flight_stays_forgotten(tmp_path: Path) -> 
         assert (summary["requests"], summary["deliveries"], summary["duplicates"]) == (2, 1, 0)
         assert summary["in_flight"] == 0
         assert on_disk(path) == simulator.ledger()
+
+
+@pytest.mark.parametrize(("path", "delivered", "repeated"), [("sim", 1, 2), ("forgetful", 3, 0)])
+def test_only_the_forgetful_gateway_delivers_a_repeat(simulator, client, new_device, path, delivered, repeated):
+    device = new_device()
+    url = f"{simulator.url}/{path}/v1/devices/{device}"
+    for attempt in range(1, 4):
+        body = {"id": "7-1", "to": "+628110000001", "text": "halo", "message": 7, "attempt": attempt}
+        assert client.post(f"{url}/messages", json=body, timeout=30).status_code == 200
+    assert client.get(url, timeout=30).json() == {"status": "connected"}
+    entries = simulator.landed(device)
+    assert sum(entry["delivered"] for entry in entries) == delivered
+    assert sum(entry["repeated"] for entry in entries) == repeated

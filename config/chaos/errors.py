@@ -1,0 +1,40 @@
+"""Errors that our programs logged. Some are to be expected while their servers are taken away, others never are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+_RAISED = re.compile(r"raised unexpected: (\w+)\((.{0,120})")
+_DRIVER_RAISED = re.compile(r"event='(send\.driver_raised)'")
+EXPECTED: Final = frozenset(
+    {
+        # PostgreSQL away: what it says, and what psycopg2 says for it; a bare DatabaseError is a connection that broke
+        *("OperationalError", "InterfaceError", "DatabaseError", "PoolExhausted", "AdminShutdown", "CrashShutdown"),
+        *("CannotConnectNow", "TooManyConnections"),
+        # Valkey away
+        *("ConnectionError", "TimeoutError", "ConnectionResetError", "BrokenPipeError"),
+    }
+)
+
+
+def unexpected(logs: Iterable[Path]) -> list[str]:
+    """One line per error in these files that is not the absence of a server, with the name of its file."""
+    return [f"{log.stem}: {line}" for log in logs for line in _in_file(log)]
+
+
+def _in_file(log: Path) -> Iterator[str]:
+    try:
+        lines = log.open(errors="replace")
+    except FileNotFoundError:
+        return
+    with lines:
+        for line in lines:
+            found = _RAISED.search(line)
+            if found and found[1] not in EXPECTED:
+                # Without its numbers, so that a thousand of one kind are one finding.
+                yield re.sub(r"\d+", "N", f"{found[1]}({found[2]})")
+            elif driver := _DRIVER_RAISED.search(line):
+                yield driver[1]

@@ -1,0 +1,172 @@
+"""Guards that can be taken out, each as a change of text: what the judge would be worth if it missed them.
+
+A patch that no longer fits is an error, never a pass: whoever changes a guard changes its line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+STATEMENTS: Final = "messaging/dispatch/statements.py"
+RECOVER: Final = "messaging/dispatch/recover.py"
+
+
+class DoesNotFit(Exception):  # noqa: N818 - reads as a fact
+    """The text that a mutation wants to replace is not there exactly once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """``before`` becomes ``after`` in ``file``, where it stands exactly once."""
+
+    file: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One guard less. ``missed`` says what the promise loses with it."""
+
+    name: str
+    missed: str
+    patches: Sequence[Patch]
+
+
+def apply(mutation: Mutation, *, tree: Path) -> None:
+    """Take the guard out of the sources below ``tree``. Raises :class:`DoesNotFit`, naming the file."""
+    for patch in mutation.patches:
+        path = tree / patch.file
+        text = path.read_text()
+        times = text.count(patch.before)
+        if times != 1:
+            raise DoesNotFit(f"{mutation.name}: the text to replace stands {times} times in {patch.file}, not once.")
+        path.write_text(text.replace(patch.before, patch.after))
+
+
+MUTATIONS: Final[Sequence[Mutation]] = (
+    Mutation(
+        "claim-release-no",
+        "a late task claims what was released anew to somebody else",
+        [
+            Patch(
+                STATEMENTS,
+                "    WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued' "
+                "AND m.device_id = d.id",
+                "    WHERE m.id = %(message)s AND m.state = 'queued' AND m.device_id = d.id",
+            )
+        ],
+    ),
+    Mutation(
+        "claim-state",
+        "a task that came twice claims what is being sent, or was",
+        [
+            Patch(
+                STATEMENTS,
+                "    WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued' "
+                "AND m.device_id = d.id",
+                "    WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.device_id = d.id",
+            )
+        ],
+    ),
+    Mutation(
+        "claim-batch-state",
+        "a paused or cancelled batch goes on",
+        [
+            Patch(
+                STATEMENTS,
+                "      AND b.id = m.batch_id AND b.state = 'running' AND b.expires_at > flotilla_now()\n"
+                "      AND NOT EXISTS",
+                "      AND b.id = m.batch_id AND b.expires_at > flotilla_now()\n      AND NOT EXISTS",
+            )
+        ],
+    ),
+    Mutation(
+        "claim-halt",
+        "STOP ALL does not stop what is under way",
+        [
+            Patch(
+                STATEMENTS,
+                "AND b.expires_at > flotilla_now()\n      AND NOT EXISTS (SELECT FROM messaging_halt "
+                "WHERE ended_at IS NULL)\n    RETURNING",
+                "AND b.expires_at > flotilla_now()\n    RETURNING",
+            )
+        ],
+    ),
+    Mutation(
+        "lead-lock",
+        "a claim that waited overtakes an opt-out",
+        [Patch(STATEMENTS, "    FOR SHARE OF l\n", "")],
+    ),
+    Mutation(
+        "pacing-reservation",
+        "a lost record breaks the rhythm",
+        [
+            Patch(
+                STATEMENTS,
+                "    SET next_send_at = CASE WHEN %(gap_seconds)s > 0 THEN flotilla_now() + "
+                "make_interval(secs => %(gap_seconds)s) END,\n        last_sent_at = flotilla_now()\n    FROM claimed",
+                "    SET last_sent_at = flotilla_now()\n    FROM claimed",
+            )
+        ],
+    ),
+    Mutation(
+        "one-in-flight",
+        "two releasers fill one lane",
+        [
+            Patch(
+                "messaging/migrations/0001_initial.py",
+                "fields=('device', 'lane'), name='message_one_in_flight'",
+                "fields=('device', 'lane', 'id'), name='message_one_in_flight'",
+            )
+        ],
+    ),
+    Mutation(
+        "record-fence",
+        "a worker that slept writes its outcome over a newer send",
+        [
+            Patch(
+                STATEMENTS,
+                "    WHERE id = %(message)s AND release_no = %(release_no)s\n"
+                "      AND (state IN ('sending', 'unknown')",
+                "    WHERE id = %(message)s\n      AND (state IN ('sending', 'unknown')",
+            )
+        ],
+    ),
+    Mutation(
+        "lease-recovery",
+        "what a dead worker held stays held",
+        [
+            Patch(
+                RECOVER,
+                "    dedups = [kind for kind in registry.kinds()",
+                "    if pool is None:\n        return 0\n    dedups = [kind for kind in registry.kinds()",
+            )
+        ],
+    ),
+    Mutation(
+        "no-blind-resend",
+        "an unknown outcome is sent again at a gateway that drops nothing",
+        [
+            Patch(
+                RECOVER,
+                'dedups = [kind for kind in registry.kinds() if registry.driver_for(kind).id_semantics == "dedups"]',
+                "dedups = list(registry.kinds())",
+            )
+        ],
+    ),
+    Mutation(
+        "republish",
+        "what the broker forgot is forgotten",
+        [
+            Patch(
+                RECOVER,
+                "    done = publish(lost)\n",
+                "    done = len(lost[:0])\n",
+            )
+        ],
+    ),
+)
