@@ -89,7 +89,7 @@ def _settle(asked: Asked, answer: LookedUp) -> int:
         # Certain now: a failure later in this round is no longer in doubt because of what was asked about.
         if isinstance(answer, Absent):
             unsure = Attempt.objects.filter(message_id=asked.message_id, round=F("message__round"), outcome="unknown")
-            unsure.update(outcome="absent")
+            unsure.update(outcome="not_sent")
     log.info("look_up.settled", message_id=asked.message_id, state=move_to.target.value)
     return 1
 

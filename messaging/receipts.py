@@ -88,7 +88,7 @@ WITH given AS MATERIALIZED (
     WHERE target IS NOT NULL
 ), moved AS (
     UPDATE messaging_message m
-    SET state = d.target, presumed_at = NULL,
+    SET state = d.target, presumed_at = NULL, failed_at = NULL, archived_at = NULL,
         sent_at = coalesce(m.sent_at, CASE WHEN d.target <> 'failed' THEN d.first_at END),
         delivered_at = coalesce(m.delivered_at, CASE WHEN d.target IN ('delivered', 'read')
                                                      THEN greatest(d.delivered_at, m.sent_at) END),

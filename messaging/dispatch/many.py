@@ -93,7 +93,7 @@ WITH asked AS MATERIALIZED (
     FROM asked a
     JOIN sender s ON s.id = a.device_id AND (NOT s.is_told OR s.id IN (SELECT id FROM told_now))
     JOIN messaging_message m ON m.id = a.id AND m.release_no = a.release_no
-    WHERE m.state = 'sending' OR (m.state = 'unknown' AND m.presumed_at IS NULL)
+    WHERE m.state IN ('sending', 'unknown') AND m.presumed_at IS NULL  -- which RECORD knows to count
     FOR NO KEY UPDATE OF m SKIP LOCKED
 ), counters AS MATERIALIZED (
     SELECT id FROM messaging_stream WHERE id IN (SELECT stream_id FROM held) ORDER BY id FOR NO KEY UPDATE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, product
 
 import pytest
 from django.db import connection
@@ -19,7 +19,7 @@ from messaging.dispatch.release import release_next
 from messaging.models import Attempt, Message, Stream, WaitingReceipt
 from messaging.receipts import apply_receipts, match_waiting
 from messaging.retrying import retry_failed
-from messaging.states import State
+from messaging.states import TRANSITIONS, State
 from tests.factories import make_batch, make_device, make_user, messages_of
 from tests.messaging.recount import assert_counters_hold
 from tests.messaging.test_recover import claim, lapse, record
@@ -211,6 +211,20 @@ def test_what_is_cancelled_or_expired_stays_so():
         Stream.objects.filter(pk=message.stream_id).update(sent=0, **{state.value: 1})
         assert tell(receipt(message, "delivered")) == (0, 0)
         assert again(message).state == state
+
+
+def test_receipts_move_exactly_what_the_table_of_transitions_says():
+    """Every state against every receipt."""
+    events = {"sent": "left", "delivered": "delivered", "read": "read", "failed": "bounced"}
+    owner = make_user()
+    batch = make_batch(owner=owner, devices=[make_device(owner=owner, lanes=50)], leads=len(State) * len(events))
+    messages = iter(messages_of(batch))
+    for lane, (source, status) in enumerate(product(State, events)):
+        message = next(messages)
+        Message.objects.filter(pk=message.pk).update(state=source, lane=lane)
+        tell(receipt(message, status))
+        targets = {t.target for t in TRANSITIONS if (t.event, t.source) == (events[status], source)}
+        assert {again(message).state} == (targets or {source}), (source, status)
 
 
 def test_the_same_receipts_at_once_count_once():

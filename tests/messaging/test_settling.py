@@ -261,7 +261,7 @@ def test_a_message_that_the_gateway_surely_does_not_have_goes_out_again(doubtful
     # Nothing is in doubt any more, so a refusal is a refusal.
     assert (first(batch).state, list(Attempt.objects.values_list("outcome", flat=True))) == (
         State.FAILED,
-        ["absent", "rejected"],
+        ["not_sent", "rejected"],
     )
     assert [entry["delivered"] for entry in simulator.landed(token)] == [False, False]
 

@@ -25,6 +25,18 @@ def test_only_what_has_not_left_can_be_cancelled_or_expire() -> None:
     assert State.SENDING not in UNSENT
 
 
+def test_an_unknown_outcome_may_go_everywhere_but_into_flight_or_away_unsaid() -> None:
+    targets = {t.target for t in TRANSITIONS if t.source is State.UNKNOWN}
+    assert targets == {State.PENDING, State.SENT, State.DELIVERED, State.READ, State.FAILED}
+
+
+def test_receipts_never_move_a_message_backwards() -> None:
+    order = [State.PENDING, State.UNKNOWN, State.FAILED, State.SENT, State.DELIVERED, State.READ]
+    news = [t for t in TRANSITIONS if t.event in {"left", "delivered", "read"}]
+    assert news
+    assert all(order.index(t.source) < order.index(t.target) for t in news)
+
+
 def test_what_is_in_doubt_ends_as_unknown_wherever_it_could_have_been_ended() -> None:
     assert set(sources("end_in_doubt", State.UNKNOWN)) == UNSENT
     assert sources("end_in_doubt") == sources("end_in_doubt", State.UNKNOWN)
