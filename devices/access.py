@@ -33,9 +33,12 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where a model keeps its owner and, if it hangs on one, its device (as ORM look-up paths)."""
+    """Where a model keeps its owner and, if it hangs on one, its device (as ORM look-up paths).
 
-    owner: str
+    Without owner, rows are the whole installation's: admins see them.
+    """
+
+    owner: str | None
     device: str | None = None
 
 
@@ -71,7 +74,7 @@ class OwnedQuerySet(models.QuerySet[Any]):
         match role_of(user):
             case Role.ADMIN:
                 return self
-            case Role.STAFF:
+            case Role.STAFF if access.owner is not None:
                 return self.filter(Q(**{access.owner: user}))
             case Role.TEAM if access.device is not None:
                 path = "shares__user" if access.device == "self" else f"{access.device}__shares__user"

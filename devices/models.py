@@ -210,12 +210,16 @@ class GatewayRest(models.Model):
     is a short wait because too many calls hang there.
     """
 
+    access = Access(owner=None)
+
     gateway = models.CharField(max_length=32)
     base_url = models.URLField(blank=True, help_text="As the devices have it; empty: the gateway's usual address.")
     since = models.DateTimeField()
     until = models.DateTimeField()
     strikes = models.PositiveSmallIntegerField(default=0)
     reason = models.CharField(max_length=300, blank=True)
+
+    objects = OwnedQuerySet.as_manager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["gateway", "base_url"], name="rest_gateway_url")]

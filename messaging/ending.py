@@ -1,7 +1,8 @@
 """Ending what has not been sent: the messages of a batch that was cancelled, failed or expired.
 
 No claim succeeds once the batch's own row says so; what is done here is the book-keeping, in small transactions,
-because each holds streams that somebody's record may wait for. Whoever runs out of time leaves the rest to the next tick.
+because each holds streams that somebody's record may wait for. Whoever runs out of time leaves the rest to the next
+tick.
 """
 
 from __future__ import annotations

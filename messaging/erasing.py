@@ -66,6 +66,9 @@ _STRIP = (
     """UPDATE messaging_batch b SET name = %(erased)s, content = '{"type": "text", "text": ""}'
        WHERE b.priority = 0 AND b.id IN (SELECT batch_id FROM messaging_message WHERE id = ANY(%(ids)s))
          AND NOT EXISTS (SELECT FROM messaging_message o WHERE o.batch_id = b.id AND o.id <> ALL (%(ids)s))""",
+    """UPDATE messaging_inboundmessage SET phone = '', text = '', external_id = '', lead_id = NULL
+       WHERE lead_id = %(lead)s
+          OR (phone = %(phone)s AND device_id IN (SELECT id FROM devices_device WHERE owner_id = %(owner)s))""",
 )
 
 
@@ -88,7 +91,7 @@ def erase(*, lead: Lead, by: User, now: datetime) -> Erased:
         cursor.execute(_CANCEL, {"ids": ids})
         cancelled = int(cursor.fetchone()[0])
         for statement in _STRIP:
-            cursor.execute(statement, {"ids": ids, "erased": ERASED})
+            cursor.execute(statement, {**who, "ids": ids, "erased": ERASED})
         Lead.objects.filter(pk=lead_id).delete()
         _write_down(lead_id, by)
     log.info("lead.erased", lead_id=lead_id, by=by.pk, messages=len(ids), cancelled=cancelled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from django.db import connection, transaction
 from django.db.models import QuerySet
@@ -11,6 +12,7 @@ from django.utils import timezone
 from leads.models import Lead
 from messaging import failpoints
 from messaging.models import Batch, BatchState
+from messaging.waking import wake
 
 CHUNK = 50_000
 """Leads per transaction: large enough to cost no more than one statement, small enough to hold no lock for long."""
@@ -107,11 +109,10 @@ def _insert(batch: Batch) -> int:
             params,
         )
         made = int(cursor.fetchone()[0])
-        # In id order, so that two fan-outs never wait for each other crosswise; last, so that the locks are short.
-        cursor.execute(
-            """UPDATE devices_device d SET wake_at = least(d.wake_at, flotilla_now())
-               FROM (SELECT id FROM devices_device
-                     WHERE id IN (SELECT device_id FROM fan_out) ORDER BY id FOR NO KEY UPDATE) due
-               WHERE d.id = due.id"""
-        )
+        cursor.execute("SELECT array_agg(DISTINCT device_id) FROM fan_out WHERE device_id IS NOT NULL")
+        (devices,) = cursor.fetchone()
+    if devices:
+        # After the commit: a record that waits for one of these streams holds its device. Should this process die in
+        # between, the tick that looks for sleepers wakes them.
+        transaction.on_commit(partial(wake, devices))
     return made

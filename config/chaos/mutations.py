@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-STATEMENTS: Final = "messaging/dispatch/statements.py"
+ALONE: Final = "messaging/dispatch/statements/send.py"
+TOGETHER: Final = "messaging/dispatch/statements/together.py"
 RECOVER: Final = "messaging/dispatch/recover.py"
 
 
@@ -53,11 +54,16 @@ MUTATIONS: Final[Sequence[Mutation]] = (
         "a late task claims what was released anew to somebody else",
         [
             Patch(
-                STATEMENTS,
+                ALONE,
                 "    WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued' "
                 "AND m.device_id = d.id",
                 "    WHERE m.id = %(message)s AND m.state = 'queued' AND m.device_id = d.id",
-            )
+            ),
+            Patch(
+                TOGETHER,
+                "ON m.id = a.id AND m.release_no = a.release_no AND m.device_id = able.id",
+                "ON m.id = a.id AND m.device_id = able.id",
+            ),
         ],
     ),
     Mutation(
@@ -65,11 +71,12 @@ MUTATIONS: Final[Sequence[Mutation]] = (
         "a task that came twice claims what is being sent, or was",
         [
             Patch(
-                STATEMENTS,
+                ALONE,
                 "    WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued' "
                 "AND m.device_id = d.id",
                 "    WHERE m.id = %(message)s AND m.release_no = %(release_no)s AND m.device_id = d.id",
-            )
+            ),
+            Patch(TOGETHER, "    WHERE m.state = 'queued' AND NOT EXISTS", "    WHERE NOT EXISTS"),
         ],
     ),
     Mutation(
@@ -77,11 +84,12 @@ MUTATIONS: Final[Sequence[Mutation]] = (
         "a paused or cancelled batch goes on",
         [
             Patch(
-                STATEMENTS,
+                ALONE,
                 "      AND b.id = m.batch_id AND b.state = 'running' AND b.expires_at > flotilla_now()\n"
                 "      AND NOT EXISTS",
                 "      AND b.id = m.batch_id AND b.expires_at > flotilla_now()\n      AND NOT EXISTS",
-            )
+            ),
+            Patch(TOGETHER, "AND b.state = 'running' AND b.expires_at", "AND b.expires_at"),
         ],
     ),
     Mutation(
@@ -89,28 +97,39 @@ MUTATIONS: Final[Sequence[Mutation]] = (
         "STOP ALL does not stop what is under way",
         [
             Patch(
-                STATEMENTS,
+                ALONE,
                 "AND b.expires_at > flotilla_now()\n      AND NOT EXISTS (SELECT FROM messaging_halt "
                 "WHERE ended_at IS NULL)\n    RETURNING",
                 "AND b.expires_at > flotilla_now()\n    RETURNING",
-            )
+            ),
+            Patch(
+                TOGETHER,
+                "    WHERE m.state = 'queued' AND NOT EXISTS (SELECT FROM messaging_halt WHERE ended_at IS NULL)\n",
+                "    WHERE m.state = 'queued'\n",
+            ),
         ],
     ),
     Mutation(
         "lead-lock",
         "a claim that waited overtakes an opt-out",
-        [Patch(STATEMENTS, "    FOR SHARE OF l\n", "")],
+        [Patch(ALONE, "    FOR SHARE OF l\n", ""), Patch(TOGETHER, "    FOR SHARE OF l SKIP LOCKED\n", "")],
     ),
     Mutation(
         "pacing-reservation",
         "a lost record breaks the rhythm",
         [
             Patch(
-                STATEMENTS,
+                ALONE,
                 "    SET next_send_at = CASE WHEN %(gap_seconds)s > 0 THEN flotilla_now() + "
                 "make_interval(secs => %(gap_seconds)s) END,\n        last_sent_at = flotilla_now()\n    FROM claimed",
                 "    SET last_sent_at = flotilla_now()\n    FROM claimed",
-            )
+            ),
+            Patch(
+                TOGETHER,
+                "    SET next_send_at = CASE WHEN able.gap_seconds > 0\n                            THEN "
+                "flotilla_now() + make_interval(secs => able.gap_seconds) END,\n        last_sent_at",
+                "    SET last_sent_at",
+            ),
         ],
     ),
     Mutation(
@@ -129,11 +148,12 @@ MUTATIONS: Final[Sequence[Mutation]] = (
         "a worker that slept writes its outcome over a newer send",
         [
             Patch(
-                STATEMENTS,
+                ALONE,
                 "    WHERE id = %(message)s AND release_no = %(release_no)s\n"
                 "      AND (state IN ('sending', 'unknown')",
                 "    WHERE id = %(message)s\n      AND (state IN ('sending', 'unknown')",
-            )
+            ),
+            Patch(TOGETHER, "ON m.id = a.id AND m.release_no = a.release_no\n    WHERE", "ON m.id = a.id\n    WHERE"),
         ],
     ),
     Mutation(

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
-from messaging.dispatch import many
 from messaging.dispatch.combining import Combiner
 from messaging.dispatch.pool import Pool, Row, shared_pool
+from messaging.dispatch.statements import together
 
 Params = Mapping[str, Any]
 
@@ -68,19 +68,19 @@ class Convoy:
 
     def claim_all(self, asked: Sequence[Params], *, paced: bool) -> list[Row | None]:
         """:meth:`claim` for several messages; in case of ``paced``, of as many devices."""
-        statement = many.CLAIM_PACED if paced else many.CLAIM_FREE
+        statement = together.CLAIM_PACED if paced else together.CLAIM_FREE
         return _by_message(asked, self._pool.execute(statement, _columns(asked, _CLAIMED)))
 
     def record_sent_all(self, asked: Sequence[Params]) -> list[Row | None]:
         """:meth:`record_sent` for several messages; None for what was left out."""
-        return _by_message(asked, self._pool.execute(many.RECORD_SENT, _columns(asked, _RECORDED)))
+        return _by_message(asked, self._pool.execute(together.RECORD_SENT, _columns(asked, _RECORDED)))
 
     def hand_over_all(self, asked: Sequence[int]) -> list[tuple[Row, ...] | None]:
         """:meth:`hand_over` for several devices, the same one more than once if it has lanes."""
         wanted = Counter(asked)
         params = {"devices": list(wanted), "wants": list(wanted.values())}
         found: dict[int, list[Row]] = {}
-        for device, *row in self._pool.execute_together(many.HAND_OVER, params):
+        for device, *row in self._pool.execute_together(together.HAND_OVER, params):
             found.setdefault(device, []).extend([tuple(row)] if row[0] is not None else [])
         answers: list[tuple[Row, ...] | None] = []
         for device in asked:

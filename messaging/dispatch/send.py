@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, time
 from enum import StrEnum
 from random import Random
 from time import monotonic
-from typing import Any, Literal, NamedTuple
-from uuid import UUID
-from zoneinfo import ZoneInfo
+from typing import Any
 
 import psycopg2
 import structlog
@@ -24,16 +20,16 @@ from devices.models import BANNED
 from messaging import failpoints
 from messaging.dispatch import bans, courtesy
 from messaging.dispatch import statements as sql
-from messaging.dispatch.breaker import Address, Breaker, met_somebody, shared_breaker
+from messaging.dispatch.breaker import Breaker, met_somebody, shared_breaker
 from messaging.dispatch.combining import FailedTogether
 from messaging.dispatch.convoy import Convoy, shared_convoy
 from messaging.dispatch.decide import Decision, decide
 from messaging.dispatch.fate import own_lease, unclaim
+from messaging.dispatch.job import Job, job_of
 from messaging.dispatch.pool import Pool, Row, is_away, shared_pool
 from messaging.dispatch.publish import Released, publish
 from messaging.dispatch.release import hand_over
-from messaging.models import Priority
-from messaging.pacing import Rhythm, Window, gap_seconds, warm_up_cap
+from messaging.pacing import gap_seconds
 from messaging.rendering import TemplateProblem, render
 from messaging.states import State
 
@@ -44,10 +40,6 @@ CARRY_SECONDS = 5.0
 """How long one task stays with its device before it lets the others have the thread."""
 
 
-GatewayState = Literal["rests", "probing", "deferred"]
-"""A gateway address rests, has rested but nobody was met since, or had too many calls hanging: see ``breaker``."""
-
-
 class Result(StrEnum):
     """What a send came to, for the log and for tests."""
 
@@ -56,123 +48,6 @@ class Result(StrEnum):
     GIVEN_BACK = "given_back"
     SNOOZED = "snoozed"
     ENDED = "ended"
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What a send needs to know of its message, batch, device and lead, as they are now."""
-
-    message_id: int
-    release_no: int
-    device_id: int
-    uid: UUID
-    round: int
-    phone: str
-    content: Mapping[str, Any]
-    batch_rhythm: Rhythm
-    gateway: str
-    base_url: str
-    gateway_state: GatewayState | None
-    config_version: int
-    device_rhythm: Rhythm
-    paced: bool
-    capped_lanes: bool
-    now: datetime
-    warm_up_cap: int | None
-    window: Window | None
-    lead: courtesy.Addressee
-    variables: Mapping[str, Any]
-
-    @property
-    def has_gap(self) -> bool:
-        """Whether the device has to rest after this send."""
-        return self.device_rhythm.max_seconds > 0 or self.batch_rhythm.max_seconds > 0
-
-    @property
-    def reference(self) -> str:
-        """Our id at the gateway: the same for every attempt of a round."""
-        return f"{self.message_id}-{self.round}-{self.uid.hex[:12]}"
-
-    @property
-    def address(self) -> Address:
-        """What this device shares with others of its gateway."""
-        return self.gateway, self.base_url
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """The fence every statement about this send carries."""
-        return {"message": self.message_id, "release_no": self.release_no, "device": self.device_id}
-
-
-class _Peeked(NamedTuple):
-    """A row of the PEEK statement."""
-
-    message_id: int
-    release_no: int
-    device_id: int
-    uid: str
-    round: int
-    phone: str
-    content: dict[str, Any]
-    batch_min: float
-    batch_max: float
-    gateway: str
-    base_url: str
-    gateway_state: GatewayState | None
-    config_version: int
-    lanes: int
-    device_min: float
-    device_max: float
-    capped: bool
-    now: datetime
-    warm_from: datetime | None
-    window_start: time | None
-    window_end: time | None
-    zone: str
-    name: str | None
-    status: str | None
-    niches: list[str] | None
-    triggers: list[str] | None
-    custom: dict[str, Any] | None
-    lead_zone: str | None
-    priority: int
-
-
-def _job(row: _Peeked) -> Job:
-    window = None
-    if row.window_start is not None and row.window_end is not None:
-        window = Window(row.window_start, row.window_end, ZoneInfo(row.zone or settings.TIME_ZONE))
-    name = row.name or ""
-    return Job(
-        message_id=row.message_id,
-        release_no=row.release_no,
-        device_id=row.device_id,
-        uid=UUID(row.uid),
-        round=row.round,
-        phone=row.phone,
-        content=row.content,
-        gateway=row.gateway,
-        base_url=row.base_url,
-        gateway_state=row.gateway_state,
-        config_version=row.config_version,
-        device_rhythm=Rhythm(row.device_min, row.device_max),
-        batch_rhythm=Rhythm(row.batch_min, row.batch_max),
-        paced=row.capped or row.device_max > 0 or row.batch_max > 0,
-        capped_lanes=row.capped and row.lanes > 1,
-        now=row.now,
-        warm_up_cap=warm_up_cap(age=row.now - row.warm_from) if row.warm_from else None,
-        window=window,
-        lead=courtesy.Addressee(phone=row.phone, zone=row.lead_zone or "", bulk=row.priority > Priority.INTERACTIVE),
-        variables={
-            **(row.custom or {}),
-            "name": name,
-            "first_name": name.split(" ", 1)[0],
-            "phone": row.phone,
-            "status": row.status or "",
-            "niches": row.niches or [],
-            "triggers": row.triggers or [],
-        },
-    )
 
 
 class Sender:
@@ -208,7 +83,7 @@ class Sender:
             row = self._hand_over(job)
             if row is None:
                 break
-            job = _job(_Peeked(*row))
+            job = job_of(row)
             if carried >= CARRY_MESSAGES or monotonic() - started > CARRY_SECONDS:
                 publish([Released(message_id=job.message_id, device_id=job.device_id, release_no=job.release_no)])
                 break
@@ -271,7 +146,7 @@ class Sender:
 
     def _peek(self, message_id: int, release_no: int) -> Job | None:
         rows = self.pool.execute(sql.PEEK, {"message": message_id, "release_no": release_no})
-        return _job(_Peeked(*rows[0])) if rows else None
+        return job_of(rows[0]) if rows else None
 
     def _hand_over(self, job: Job) -> Row | None:
         with suppress(FailedTogether):

@@ -12,7 +12,7 @@ from leads import services as leads
 from leads.models import ConsentEvent, Lead, Suppression
 from messaging import erasing
 from messaging.dispatch.release import release_next
-from messaging.models import Attempt, Batch, Message, Stream
+from messaging.models import Attempt, Batch, InboundMessage, Message, Stream
 from messaging.services import send_single
 from messaging.states import State
 from tests.api_support import V1, caller, problem
@@ -27,7 +27,7 @@ def everything() -> str:
     """All text in the tables that hold people and messages."""
     tables = (
         "leads_lead", "leads_consentevent", "leads_suppression", "messaging_batch", "messaging_message",
-        "messaging_attempt", "django_admin_log",
+        "messaging_attempt", "messaging_inboundmessage", "django_admin_log",
     )  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(" UNION ALL ".join(f"SELECT t::text FROM {table} t" for table in tables))  # noqa: S608 - the names above
@@ -48,6 +48,11 @@ def test_nothing_of_the_person_is_left_but_the_hash(sender, simulator):
     Message.objects.filter(pk=waiting.pk).update(lead=ada, phone=PHONE, error_text=f"busy: {PHONE}")
     orphan = send_single(owner=owner, text="Bye Ada Lovelace", phone=PHONE, now=timezone.now(), device=device)
     Message.objects.filter(pk=orphan.pk).update(lead=None)  # as when a lead of this number was deleted before
+    for event_id, lead in (("1", ada), ("2", None)):  # a reply of theirs, and one from before they were a lead
+        InboundMessage.objects.create(
+            gateway="simulator", event_id=event_id, device=device, lead=lead, phone=PHONE, text="I am Ada Lovelace",
+            written_at=timezone.now(), received_at=timezone.now(),
+        )  # fmt: skip
     LogEntry.objects.log_actions(owner.pk, [ada], 2, "Changed name.", single_object=True)
     assert "Ada Lovelace" in everything()
     assert PHONE in everything()

@@ -6,8 +6,9 @@ on ``release_no``. Parameters are arrays of one length, a row each.
 
 from __future__ import annotations
 
-from messaging.dispatch import statements as sql
 from messaging.dispatch.prepared import Statement
+from messaging.dispatch.statements.release import LAZILY, RELEASE_TEMPLATE, SET_WAKE_TEMPLATE
+from messaging.dispatch.statements.send import PEEK_TEMPLATE
 
 # As _CLAIM, and with its indexes. ``free``: messages nobody else holds; ``heard``: leads that nobody is changing now.
 _CLAIM = """
@@ -146,7 +147,7 @@ FROM (SELECT id FROM devices_device WHERE id = ANY(%(devices)s) FOR NO KEY UPDAT
 )
 _RELEASE_HELD = Statement(
     "release_held",
-    sql.RELEASE_TEMPLATE.format(
+    RELEASE_TEMPLATE.format(
         devices=f"d.id = ANY({_remembered('held')})",
         most="""least(count(*), (SELECT w.n FROM unnest(%(devices)s::bigint[], %(wants)s::int[]) AS w(id, n)
                                  WHERE w.id = slot.device_id))""",
@@ -157,7 +158,7 @@ FROM released""",
 )
 _WAKE_HELD = Statement(
     "wake_held",
-    sql.SET_WAKE_TEMPLATE.format(
+    SET_WAKE_TEMPLATE.format(
         asked=f"unnest({_remembered('held')}) AS asked(id)", unless=f" AND d.id <> ALL({_remembered('full')})"
     ),
 )
@@ -168,9 +169,9 @@ LEFT JOIN ({peek}) AS peeked ON peeked.device_id = held.id
 _PEEK_HELD = Statement(
     "peek_held",
     _PEEK_EACH.format(
-        held=_remembered("held"), peek=sql.PEEK_TEMPLATE.format(which=f"m.id = ANY({_remembered('released')})")
+        held=_remembered("held"), peek=PEEK_TEMPLATE.format(which=f"m.id = ANY({_remembered('released')})")
     ),
 )
-HAND_OVER = (sql.LAZILY, _FREE_DEVICES, _RELEASE_HELD, _WAKE_HELD, _PEEK_HELD)
+HAND_OVER = (LAZILY, _FREE_DEVICES, _RELEASE_HELD, _WAKE_HELD, _PEEK_HELD)
 """Parameters: ``devices`` (distinct) and ``wants``, how many messages each. A row per message, led by its device's id;
 a device with nothing due has one row of NULLs, a device that somebody holds has none."""
