@@ -112,7 +112,7 @@ class CampaignProblemSerializer(serializers.Serializer[services.Problem]):
     text = serializers.CharField()
 
 
-class PreviewSerializer(serializers.Serializer[Any]):
+class LaunchPreviewSerializer(serializers.Serializer[Any]):
     """Whom a launch would reach now, who would be left out and why, and what stands in its way."""
 
     total = serializers.IntegerField(help_text="Leads that match.")
@@ -191,7 +191,7 @@ class CampaignViewSet(
         }
         return Response(body, status=status.HTTP_202_ACCEPTED if launched.created else status.HTTP_200_OK)
 
-    @extend_schema(responses=PreviewSerializer)
+    @extend_schema(responses=LaunchPreviewSerializer)
     @action(detail=True, methods=["get"], filterset_class=None)
     def preview(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
         """Look before you launch: nothing is changed."""
@@ -199,7 +199,7 @@ class CampaignViewSet(
         seen, problems = services.preview(campaign), services.check(campaign=campaign)
         shown_fields = ("total", "eligible", "left_out", "without_consent", "devices")
         body = {**{name: getattr(seen, name) for name in shown_fields}, "problems": problems}
-        return Response(PreviewSerializer(body).data)
+        return Response(LaunchPreviewSerializer(body).data)
 
     @extend_schema(responses=RunSerializer(many=True))
     @action(detail=True, methods=["get"], filterset_class=None)

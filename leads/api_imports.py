@@ -144,7 +144,7 @@ class RowSeenSerializer(serializers.Serializer[Any]):
     values = serializers.DictField(help_text="The row as it is in the file.")
 
 
-class PreviewSerializer(serializers.Serializer[Any]):
+class ImportPreviewSerializer(serializers.Serializer[Any]):
     """What a file would become."""
 
     columns = ColumnSerializer(many=True)
@@ -201,19 +201,19 @@ class LeadImportViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListMode
             headers={"Location": reverse("lead-import-detail", [lead_import.pk], request=request)},
         )
 
-    @extend_schema(responses=PreviewSerializer)
+    @extend_schema(responses=ImportPreviewSerializer)
     @action(detail=True, methods=["get"], pagination_class=None, filterset_class=None, parser_classes=[JSONParser])
     def preview(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
         """What each column is taken for, and what the first rows would become. Nothing is written."""
-        return Response(PreviewSerializer(_previewed(self.get_object())).data)
+        return Response(ImportPreviewSerializer(_previewed(self.get_object())).data)
 
-    @extend_schema(request=TrialSerializer, responses=PreviewSerializer)
+    @extend_schema(request=TrialSerializer, responses=ImportPreviewSerializer)
     @preview.mapping.post
     def try_preview(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
         """The same with other settings, which are not kept."""
         given = TrialSerializer(data=request.data, context=self.get_serializer_context())
         given.is_valid(raise_exception=True)
-        return Response(PreviewSerializer(_previewed(self.get_object(), **given.validated_data)).data)
+        return Response(ImportPreviewSerializer(_previewed(self.get_object(), **given.validated_data)).data)
 
     @extend_schema(request=SettingsSerializer, responses={202: LeadImportDetailSerializer})
     @action(detail=True, methods=["post"], pagination_class=None, filterset_class=None, parser_classes=[JSONParser])

@@ -85,7 +85,7 @@ def test_whatever_went_wrong_with_a_message_counts():
     verdict = Verdict(
         delivered=9, lost=(1, 2), duplicated=(3,), unaccounted=(4,), out_of_order=(), repeats_dropped=0
     )  # fmt: skip
-    assert Passage(per_second=1.0, verdict=verdict, unfinished=5).wrong == 9
+    assert Passage(per_second=1.0, verdict=verdict, unfinished=5, cpu_ms={}).wrong == 9
 
 
 def test_pacing(stage):

@@ -147,7 +147,7 @@ def test_secrets_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
     path = root / "secrets.json"
     assert json.loads(path.read_text()) == first
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert len(set(first.values())) == len(first) == 6
+    assert len(set(first.values())) == len(first) == 7
     assert Fernet(first["FLOTILLA_FIELD_KEYS"]).decrypt(Fernet(first["FLOTILLA_FIELD_KEYS"]).encrypt(b"x")) == b"x"
     path.write_text(json.dumps({"FLOTILLA_SECRET_KEY": "kept"}))
     local_secrets.__globals__["_secrets"].cache_clear()

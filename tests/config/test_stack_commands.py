@@ -256,7 +256,19 @@ def test_make_alone_prints_one_line_for_each_target() -> None:
     done = make(CHECKOUT)
     assert done.returncode == 0
     targets = [line.split()[1] for line in done.stdout.splitlines()]
-    assert targets == ["help", "venv", "demo", "up", "test", "test-browser", "check", "bench", "chaos", "clean"]
+    assert targets == [
+        "help",
+        "venv",
+        "demo",
+        "up",
+        "test",
+        "test-browser",
+        "check",
+        "bench",
+        "chaos",
+        "chaos-mutations",
+        "clean",
+    ]
 
 
 def test_without_a_usable_python_there_is_one_line(tmp_path: Path) -> None:
