@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from random import Random
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from config.api.tokens import make_token
 from config.chaos.away import Away, ask
 from config.chaos.evidence import OptOut, Stop
 from config.chaos.gateway import FORGETFUL
-from config.chaos.plan import LEASE_SECONDS, Plan
+from config.chaos.plan import LEASE_SECONDS, PREFIX, Plan
 from config.chaos.refusals import opt_out_under_claims
 from devices import services as devices_services
 from devices.access import Role
@@ -30,7 +31,7 @@ from devices.models import Device, DeviceState, Pool
 from leads.models import Lead
 from messaging import halting
 from messaging import services as messaging
-from messaging.models import Batch, BatchState, Message
+from messaging.models import Attempt, Batch, BatchState, Message
 from messaging.states import State
 
 DEVICES: Final = 200
@@ -127,6 +128,13 @@ class Fleet:
         Device.objects.bulk_create(made, ignore_conflicts=True)
         self.devices += number
 
+    def slow_sends(self) -> int:
+        """How many sends of slow devices are just at their gateway, and will be for a while."""
+        least = SLOW_WEATHER["min_seconds"]
+        now = timezone.now()
+        begun = Attempt.objects.filter(started_at__range=(now - timedelta(seconds=least - 0.2), now), outcome="")
+        return begun.filter(device__pool=self.slow_pool, started_at__lt=now - timedelta(seconds=0.2)).count()
+
     def choose(self, number: int) -> tuple[int, int]:
         """A lead and a connected device for single message ``number``."""
         lead = Lead.objects.order_by("pk").values_list("pk", flat=True)[number]
@@ -158,7 +166,7 @@ def make_fleet(plan: Plan) -> Fleet:
             people.append(
                 Lead(
                     owner=owner,
-                    phone=f"+6012{number:07d}",
+                    phone=f"{PREFIX}{number % 10}{number:06d}",
                     name=f"Lead {number}",
                     triggers=[_tag(group)],
                     consent_at=now,

@@ -22,8 +22,10 @@ NAP_CHANCE: Final = 0.06
 SLOW_EVERY: Final = 6
 """Of so many campaigns one goes to the slow devices, whose gaps outlast a lease and its recovery."""
 SLOW_LEADS: Final = (36, 44)
-SLOW_KILL_SECONDS: Final = (2.0, 3.0)
-"""After the launch of a slow campaign a worker dies in the middle of its sends, whose records are lost."""
+AMBUSH_SECONDS: Final = 20.0
+"""For so long after the launch of a slow campaign somebody waits until several of its sends are under way; then both
+device workers die, and their records with them."""
+AMBUSH_LEAST: Final = 3
 SINGLE_GAP_SECONDS: Final = 1.0
 OPT_OUT_GAP_SECONDS: Final = 2.0
 HALT_SECONDS: Final = (6.0, 7.0)
@@ -96,12 +98,21 @@ GATEWAY_RULES: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 """Rules of the simulator, by the name they have in the deck."""
 
+PREFIX: Final = "+6012"
+HARD_PREFIX: Final = f"{PREFIX}7"
+"""Phones begin with the last digit of their number, so that a tenth of each campaign has it."""
 _AFTER: Final[Mapping[str, Any]] = {"fault": "latency", "phase": "after"}
 WEATHER: Final[Sequence[Mapping[str, Any]]] = (
     {**_AFTER, "min_seconds": 0.3, "max_seconds": 0.8, "probability": 0.05},
+    {**_AFTER, "min_seconds": 0.4, "max_seconds": 0.9, "phone_prefix": HARD_PREFIX},
     {**_AFTER, "min_seconds": 0.002, "max_seconds": 0.05},
+    {"fault": "error", "status": 503, "phase": "before", "phone_prefix": HARD_PREFIX, "probability": 0.3},
 )
-"""Always in force, so that sends take a while and can be hit in the middle, some more than others."""
+"""Always in force, so that sends take a while and can be hit in the middle, some more than others.
+
+The hard tenth of all phones often takes nothing at first, and then its time: an outcome that is told again meets the
+next attempt in the middle.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +173,7 @@ def make_plan(*, seed: int, seconds: float) -> Plan:
     parts = (_faults, _stop_all, _pauses, _opt_outs, _rogue)
     launches = sorted(_launches(next(dice), seconds), key=lambda launch: launch.at)
     faults = [fault for part in parts for fault in part(next(dice), seconds)]
-    faults += _slow_kills(next(dice), launches)
+    faults += _ambushes(launches)
     skewed = next(dice)
     return Plan(
         seed=seed,
@@ -217,11 +228,10 @@ def _stop_all(rng: Random, seconds: float) -> Iterator[Fault]:
         yield Fault(at, "fleet", "halt", lasts)
 
 
-def _slow_kills(rng: Random, launches: Iterable[Launch]) -> Iterator[Fault]:
+def _ambushes(launches: Iterable[Launch]) -> Iterator[Fault]:
     for launch in launches:
         if launch.slow:
-            at = round(launch.at + rng.uniform(*SLOW_KILL_SECONDS), 3)
-            yield Fault(at, "kill", rng.choice(DEVICE_WORKERS))
+            yield Fault(launch.at, "ambush", "slow sends", AMBUSH_SECONDS)
 
 
 def _rogue(rng: Random, seconds: float) -> Iterator[Fault]:

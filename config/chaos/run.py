@@ -14,12 +14,12 @@ from config.chaos.away import Away, ask
 from config.chaos.doubling import Doubling
 from config.chaos.errors import unexpected
 from config.chaos.evidence import Evidence, Stuck
-from config.chaos.fleet import SLOW_DEVICES, SLOW_WEATHER, TEXT, Load, make_fleet, slow_token
+from config.chaos.fleet import SLOW_DEVICES, SLOW_WEATHER, TEXT, Fleet, Load, make_fleet, slow_token
 from config.chaos.gateway import FORGETFUL
 from config.chaos.gather import PATIENCE_SECONDS, drain, gather, overdue
 from config.chaos.incidents import Log
 from config.chaos.judge import Finding, judge
-from config.chaos.plan import GATEWAY_RULES, LEASE_SECONDS, WEATHER, Fault, Plan
+from config.chaos.plan import AMBUSH_LEAST, DEVICE_WORKERS, GATEWAY_RULES, LEASE_SECONDS, WEATHER, Fault, Plan
 from config.chaos.rogue import Rogue
 from config.chaos.servers import CouldNot, Servers
 from config.chaos.troupe import SIMULATOR, WEB, Troupe, cast
@@ -103,6 +103,7 @@ def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS)
         servers=servers,
         witness=witness,
         log=log,
+        fleet=fleet,
         load=load,
         visitor=visitor,
         check=theatre.check,
@@ -148,11 +149,13 @@ class Performance:
     servers: Servers
     witness: Judge
     log: Log
+    fleet: Fleet
     load: Load
     visitor: Visitor
     check: Callable[[], None]
     patience: float
     rogues: list[Rogue] = field(default_factory=list)
+    _ambush_ends: float = 0.0
     _rules: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     _ends: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     """What to do at which moment of the monotonic clock to end a harm that lasts."""
@@ -178,6 +181,8 @@ class Performance:
                 self.visitor.single(singles) if group is None else self.load.campaign(group)
             while faults and faults[0].at <= now - started:
                 self._do(faults.popleft())
+            if now < self._ambush_ends:
+                self._spring_ambush()
             if now - looked > OVERDUE_LOOK_SECONDS:
                 looked = now
                 stuck.update({item.message: item for item in self._overdue()})
@@ -248,8 +253,22 @@ class Performance:
                 self._fleet(fault)
             case "rogue":
                 self._rogue(fault)
+            case "ambush":
+                self._ambush_ends = time.monotonic() + fault.seconds
             case server:
                 self._strike(server, fault)
+
+    def _spring_ambush(self) -> None:
+        """Kill both device workers once several slow sends are under way."""
+        try:
+            ready = ask(self.fleet.slow_sends) >= AMBUSH_LEAST
+        except Away:
+            return
+        if ready and not self.troupe.frozen:  # who sleeps outlives the leases of its sends, and then anything goes
+            self._ambush_ends = 0.0
+            for worker in DEVICE_WORKERS:
+                if self.troupe.kill(worker):
+                    self.log.begin("kill", worker, note="ambush")
 
     def _strike(self, server: str, fault: Fault) -> None:
         incident = self.log.begin(server, fault.target, lasts=fault.seconds > 0)

@@ -21,7 +21,7 @@ from messaging.dispatch.decide import Decision
 from messaging.dispatch.send import Job, Sender
 from messaging.states import State
 
-CHANCE: Final = 0.3
+CHANCE: Final = 0.6
 """Of an outdated look, where there was an earlier one."""
 AGAIN_CHANCE: Final = 0.05
 """Of a second record of what was accepted; other outcomes, which lead to another send, are always told again."""
