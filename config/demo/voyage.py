@@ -19,6 +19,7 @@ from config.demo.ledger import Judge
 from config.demo.verdict import Verdict, judge
 from leads import services as leads
 from leads.models import LeadImport
+from messaging import halting
 from messaging.services import Counts
 
 STALLED_SECONDS = 120.0
@@ -31,6 +32,9 @@ class VoyageFailed(Exception):  # noqa: N818 - reads as a fact
 
 def sail(*, console: Console, source: Path, devices: int, judge_url: str, judge_token: str) -> Verdict:
     """Import, launch, watch, compare. Raises VoyageFailed."""
+    if (halt := halting.current()) is not None:
+        because = f" ({halt.reason})" if halt.reason else ""
+        raise VoyageFailed(f"Everything is stopped{because}. manage.py resume goes on.")
     witness = Judge(url=judge_url, token=judge_token)
     witness.set_faults(FAULTS)
     cast = make_cast(devices=devices)
