@@ -22,10 +22,10 @@ NAP_CHANCE: Final = 0.06
 SLOW_EVERY: Final = 6
 """Of so many campaigns one goes to the slow devices, whose gaps outlast a lease and its recovery."""
 SLOW_LEADS: Final = (36, 44)
-AMBUSH_SECONDS: Final = 20.0
+AMBUSH_SECONDS: Final = 60.0
 """For so long after the launch of a slow campaign somebody waits until several of its sends are under way; then both
 device workers die, and their records with them."""
-AMBUSH_LEAST: Final = 3
+AMBUSH_LEAST: Final = 2
 SINGLE_GAP_SECONDS: Final = 1.0
 OPT_OUT_GAP_SECONDS: Final = 2.0
 HALT_SECONDS: Final = (6.0, 7.0)
@@ -270,7 +270,7 @@ def _arms(rng: Random) -> dict[str, str]:
     """Chances are per passage: some are passed with each message, the control worker's with each tick."""
     deadly = ("freeze", "kill")
     devices = {"after_claim": 0.0015, "after_accept": 0.0015, "after_commit": 0.05, "mid_publish": 0.05}
-    control = {"after_commit": 0.02, "mid_publish": 0.002, "mid_fan_out": 0.4}
+    control = {"after_commit": 0.02, "mid_publish": 0.002, "mid_fan_out": 0.2}
     arms = {
         name: ",".join(f"{point}={rng.choice(deadly)}@{chance}" for point, chance in chances.items())
         for name, chances in zip(ARMED[1:], (devices, control), strict=True)

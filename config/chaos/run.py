@@ -132,6 +132,7 @@ def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS)
         accepted=visitor.accepted,
     )
     notes = {
+        "requests while harm was done": sum(entry.begin < performance.calm_at for entry in evidence.entries),
         "tasks repeated late": doubling.copies,
         "requests repeated to the API": visitor.repeats,
         "releases into taken lanes refused": sum(rogue.refused for rogue in performance.rogues),
@@ -155,6 +156,8 @@ class Performance:
     check: Callable[[], None]
     patience: float
     rogues: list[Rogue] = field(default_factory=list)
+    calm_at: float = float("inf")
+    """When harm was over, by the wall clock."""
     _ambush_ends: float = 0.0
     _rules: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     _ends: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
@@ -193,6 +196,7 @@ class Performance:
         """Nothing is done to the stack any more: wait until it has settled everything; returns what it did not."""
         self.witness.set_faults([])
         late = self._disarm()
+        self.calm_at = time.time()
         self.log.tell("calm: nothing is done to the stack any more")
         late += self._orders_through()
         late += drain(check=self._tend, seconds=CALM_SECONDS, patience=self.patience)
@@ -264,7 +268,9 @@ class Performance:
             ready = ask(self.fleet.slow_sends) >= AMBUSH_LEAST
         except Away:
             return
-        if ready and not self.troupe.frozen:  # who sleeps outlives the leases of its sends, and then anything goes
+        if ready and not any(
+            self.troupe.sleeps(worker) for worker in DEVICE_WORKERS
+        ):  # who sleeps outlives the leases of its sends, and then anything goes
             self._ambush_ends = 0.0
             for worker in DEVICE_WORKERS:
                 if self.troupe.kill(worker):

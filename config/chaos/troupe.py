@@ -146,6 +146,10 @@ class Troupe:
         """Whether anybody sleeps."""
         return any(part.freeze for part in self._parts.values())
 
+    def sleeps(self, name: str) -> bool:
+        """Whether this one does."""
+        return self._parts[name].freeze is not None
+
     def disarm(self) -> None:
         """Start again, politely, whatever has failpoints; until that is done (see ``armed``) they may still strike."""
         self._calm = True

@@ -34,7 +34,7 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--seconds", type=float, help="how long harm is done (60; 30 for each mutation)")
+        parser.add_argument("--seconds", type=float, help="how long harm is done (60; 40 for each mutation)")
         parser.add_argument("--seed", type=int, default=1, help="the same seed is the same plan (1)")
         parser.add_argument(
             "--patience",
@@ -61,7 +61,7 @@ class Command(BaseCommand):
         on_these_servers: bool,
         **_options: Any,
     ) -> None:
-        seconds = seconds or (60.0 if mutations is None else 30.0)
+        seconds = seconds or (60.0 if mutations is None else 40.0)
         if not SHORTEST_SECONDS <= seconds <= 86_400:
             raise CommandError(f"--seconds must be from {SHORTEST_SECONDS} to 86400, not {seconds:g}.")
         if not 1 <= patience <= 3600:
