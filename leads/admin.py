@@ -219,7 +219,7 @@ class LeadAdmin(ConsentMixin, OwnedAdmin):
         """What is ticked; "select all" makes it everything that the filters and the search let through."""
         return csv_response(lead_lines(queryset), filename="leads.csv")
 
-    @action(description="Import CSV", icon="upload_file", permissions=["add"], variant=ActionVariant.PRIMARY)
+    @action(description="Import leads", icon="upload_file", permissions=["add"], variant=ActionVariant.PRIMARY)
     def import_leads(self, request: HttpRequest) -> HttpResponse:
         """To the page that takes a file."""
         return redirect("admin:leads_leadimport_add")

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from django.contrib.auth.models import Group, User
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Count, ProtectedError
+from django.db.models import Count, ProtectedError, Sum
 from django.utils import timezone
 
 from campaigns import services as campaigns
@@ -31,7 +31,7 @@ from devices.models import Device, DeviceState, Pool
 from leads.models import Lead
 from messaging import halting
 from messaging import services as messaging
-from messaging.models import Attempt, Batch, BatchState, Message
+from messaging.models import Attempt, Batch, BatchState, Message, Stream
 from messaging.states import State
 
 DEVICES: Final = 200
@@ -127,6 +127,14 @@ class Fleet:
         made = [make_device(pool=self.pool, number=self.devices + n + 1) for n in range(number)]
         Device.objects.bulk_create(made, ignore_conflicts=True)
         self.devices += number
+
+    def leave_out(self, group: int) -> None:
+        """This campaign is not launched after all."""
+        self.expected.pop(f"{CAMPAIGN} {group}", None)
+
+    def backlog(self) -> int:
+        """How many messages wait."""
+        return Stream.objects.filter(is_open=True).aggregate(waiting=Sum("waiting"))["waiting"] or 0
 
     def slow_sends(self) -> int:
         """How many sends of slow devices are just at their gateway, and will be for a while."""

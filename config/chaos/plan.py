@@ -17,6 +17,8 @@ FAULT_GAP_SECONDS: Final = (0.5, 1.5)
 ROLL_GAP_SECONDS: Final = 2.5
 """From one worker's SIGTERM to the next one's in a rolling restart."""
 CAMPAIGN_GAP_SECONDS: Final = 4.0
+LOAD_AHEAD: Final = 2_500
+"""No campaign is launched while so many messages wait: a machine that is behind would only show that it is slow."""
 CAMPAIGN_LEADS: Final = (250, 500)
 NAP_CHANCE: Final = 0.06
 SLOW_EVERY: Final = 6

@@ -19,7 +19,16 @@ from config.chaos.gateway import FORGETFUL
 from config.chaos.gather import PATIENCE_SECONDS, drain, gather, overdue
 from config.chaos.incidents import Log
 from config.chaos.judge import Finding, judge
-from config.chaos.plan import AMBUSH_LEAST, DEVICE_WORKERS, GATEWAY_RULES, LEASE_SECONDS, WEATHER, Fault, Plan
+from config.chaos.plan import (
+    AMBUSH_LEAST,
+    DEVICE_WORKERS,
+    GATEWAY_RULES,
+    LEASE_SECONDS,
+    LOAD_AHEAD,
+    WEATHER,
+    Fault,
+    Plan,
+)
 from config.chaos.rogue import Rogue
 from config.chaos.servers import CouldNot, Servers
 from config.chaos.troupe import SIMULATOR, WEB, Troupe, cast
@@ -137,6 +146,7 @@ def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS)
         "requests repeated to the API": visitor.repeats,
         "releases into taken lanes refused": sum(rogue.refused for rogue in performance.rogues),
         "releases into lanes just freed": sum(rogue.released for rogue in performance.rogues),
+        "campaigns left out because the machine was behind": performance.left_out,
     }
     return Outcome(evidence, judge(evidence), notes)
 
@@ -156,6 +166,8 @@ class Performance:
     check: Callable[[], None]
     patience: float
     rogues: list[Rogue] = field(default_factory=list)
+    left_out: int = 0
+    """Campaigns that were not launched, because too much was waiting."""
     calm_at: float = float("inf")
     """When harm was over, by the wall clock."""
     _ambush_ends: float = 0.0
@@ -180,8 +192,14 @@ class Performance:
             self._ends = [(at, end) for at, end in self._ends if at > now]
             while launches and launches[0].at <= now - started:
                 group = launches.popleft().group
-                singles += group is None
-                self.visitor.single(singles) if group is None else self.load.campaign(group)
+                if group is None:
+                    singles += 1
+                    self.visitor.single(singles)
+                elif self._is_behind():
+                    self.left_out += 1
+                    self.fleet.leave_out(group)
+                else:
+                    self.load.campaign(group)
             while faults and faults[0].at <= now - started:
                 self._do(faults.popleft())
             if now < self._ambush_ends:
@@ -228,6 +246,12 @@ class Performance:
                 return [Stuck(f"the {name} does not get its orders through") for name in waiting]
             time.sleep(TICK_SECONDS)
         return []
+
+    def _is_behind(self) -> bool:
+        try:
+            return ask(self.fleet.backlog) > LOAD_AHEAD
+        except Away:
+            return False
 
     def _overdue(self) -> list[Stuck]:
         try:

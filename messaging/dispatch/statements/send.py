@@ -109,8 +109,8 @@ WITH device AS (
     UPDATE messaging_message m
     SET state = %(state)s, lease_until = NULL, presumed_at = NULL,
         sent_at = CASE WHEN %(state)s = 'sent' THEN flotilla_now() ELSE m.sent_at END,
-        due_at = CASE WHEN %(state)s = 'pending' THEN flotilla_now() + make_interval(secs => %(wait_seconds)s)
-                      ELSE m.due_at END,
+        due_at = CASE WHEN %(state)s = 'pending' AND %(wait_seconds)s > 0  -- else it keeps its place in its stream
+                      THEN flotilla_now() + make_interval(secs => %(wait_seconds)s) ELSE m.due_at END,
         attempts = m.attempts - CASE WHEN %(free)s THEN 1 ELSE 0 END,
         external_id = %(external_id)s, error_code = %(error_code)s, error_text = %(error_text)s
     FROM held WHERE m.id = held.id
