@@ -41,7 +41,7 @@ class Plan:
 
 
 FULL = Plan(leads=1_000_000, devices=3_000, rounds=3)
-QUICK = Plan(leads=200_000, devices=3_000, rounds=1)
+QUICK = Plan(leads=100_000, devices=3_000, rounds=1)
 
 
 @dataclass(frozen=True, slots=True)

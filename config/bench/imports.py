@@ -62,7 +62,7 @@ class Plan:
 
 
 FULL = Plan(rows=1_000_000, rounds=3)
-QUICK = Plan(rows=100_000, rounds=1)
+QUICK = Plan(rows=50_000, rounds=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Plan:
 
 
 FULL = Plan(devices=3_000, gap_min_seconds=10, gap_max_seconds=30, seconds=90, look_seconds=1.0)
-QUICK = Plan(devices=300, gap_min_seconds=1, gap_max_seconds=3, seconds=15, look_seconds=0.1, ratio_bound=None)
+QUICK = Plan(devices=300, gap_min_seconds=1, gap_max_seconds=3, seconds=12, look_seconds=0.1, ratio_bound=None)
 
 
 @dataclass(slots=True)

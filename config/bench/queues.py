@@ -55,7 +55,7 @@ FULL = Plan(
     stock_queues=3_000,
     peers={"procrastinate": (1, 3_000, 30_000), "dramatiq": (1, 100, 3_000), "huey": (1, 3_000)},
 )
-QUICK = Plan(sizes={1: None, 3_000: 0.9, 30_000: 0.85}, rounds=1, warm=500, window=6_000, seconds=20)
+QUICK = Plan(sizes={1: None, 3_000: 0.9}, rounds=1, warm=500, window=4_000, seconds=20)
 
 
 @dataclass(frozen=True, slots=True)

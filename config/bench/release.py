@@ -53,7 +53,7 @@ class Plan:
 
 
 FULL = Plan(messages=1_000_000, devices=3_000, rounds=7)
-QUICK = Plan(messages=200_000, devices=3_000, rounds=5)
+QUICK = Plan(messages=100_000, devices=3_000, rounds=5)
 
 
 def run(stage: Stage, plan: Plan) -> list[Line]:

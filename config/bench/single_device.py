@@ -32,8 +32,8 @@ class Plan:
     per_second_bound: float = 80
 
 
-FULL = Plan(messages=4_000, warm=400, rounds=3)
-QUICK = Plan(messages=1_500, warm=200, rounds=1)
+FULL = Plan(messages=8_000, warm=800, rounds=3)
+QUICK = Plan(messages=3_000, warm=400, rounds=1)
 
 
 def run(stage: Stage, plan: Plan) -> list[Line]:
