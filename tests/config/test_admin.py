@@ -277,3 +277,9 @@ def test_revoking_asks_first() -> None:
     assert AuthToken.objects.exists()
     client.post(TOKENS, {**chosen, "confirmed": "yes"})
     assert not AuthToken.objects.exists()
+
+
+def test_signing_in_without_a_destination_leads_home() -> None:
+    user = make_user(role="admin", username="ada", password="w0rd-of-mine")
+    answer = Client().post("/admin/login/", {"username": user.username, "password": "w0rd-of-mine"}, follow=True)
+    assert (answer.redirect_chain, answer.status_code) == ([("/admin/", 302)], 200)
