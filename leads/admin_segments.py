@@ -9,6 +9,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.widgets import AutocompleteSelect
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, JsonResponse
@@ -21,7 +22,7 @@ from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from devices.access import AnyUser, Role, role_of
+from devices.access import Role, role_of
 from devices.admin_base import OwnedAdmin, OwnedForm
 from devices.admin_pages import list_url, visible_or_404
 from devices.models import Device
@@ -56,7 +57,7 @@ def _yes_no(label: str) -> Any:
 class RulesForm(forms.Form):
     """Every rule as a field; ``cleaned_rules`` is what they come to."""
 
-    user: AnyUser
+    user: AbstractBaseUser | AnonymousUser
     cleaned_rules: Rules
 
     status = _choice("Status", *LeadStatus.choices)
@@ -152,6 +153,8 @@ def _shown(rules: dict[str, Any]) -> dict[str, Any]:
 
 class SegmentForm(RulesForm, OwnedForm):
     """A segment: its name, and its rules."""
+
+    user: AbstractBaseUser
 
     def clean(self) -> dict[str, Any]:
         """The rules go into their column."""

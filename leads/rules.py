@@ -96,7 +96,8 @@ class Rules:
 
     def settled(self, *, now: datetime) -> Self:
         """The same rules, every moment a time. Days begin at midnight in the zone of ``now``."""
-        return replace(self, **{name: _at(value, now) for name, value in self.asked() if _is_moment(value)})
+        moments: dict[str, Any] = {name: _at(value, now) for name, value in self.asked() if _is_moment(value)}
+        return replace(self, **moments)
 
 
 def parse(given: object) -> Rules:

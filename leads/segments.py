@@ -20,6 +20,8 @@ from leads.engagement import Condition
 from leads.models import Lead, Segment
 from leads.rules import ENGAGEMENT, Rules, parse
 
+EMPTY = Value("", output_field=TextField())
+
 
 def matching(rules: Rules) -> Q:
     """The condition on leads that ``rules`` stand for; they must be settled. Tags match exactly."""
@@ -74,8 +76,8 @@ _CONDITIONS: dict[str, Condition] = {
     **_tag_conditions("niches"),
     **_tag_conditions("triggers"),
     "custom": lambda value: _all(Q(Exact(_own(field), Value(text))) for field, text in value),
-    "custom_set": lambda value: _all(Q(GreaterThan(_own(field), Value(""))) for field in value),
-    "custom_unset": lambda value: _all(Q(Exact(Coalesce(_own(field), Value("")), Value(""))) for field in value),
+    "custom_set": lambda value: _all(Q(GreaterThan(_own(field), EMPTY)) for field in value),
+    "custom_unset": lambda value: _all(Q(Exact(Coalesce(_own(field), EMPTY), EMPTY)) for field in value),
     "consent": lambda value: Q(consent_at__isnull=not value),
     "opted_out": lambda value: Q(opted_out_at__isnull=not value),
     "in_review": lambda value: Q(review_at__isnull=not value),

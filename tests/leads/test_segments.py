@@ -97,8 +97,9 @@ def test_all_problems_are_told_at_once():
 # -- Rules as a query --------------------------------------------------------------------------------------------------
 
 TAG = st.sampled_from(["car", "cartoon", "Car", "50% off_", "ä"])
+OWN_NAME = st.sampled_from(["city", "1", "a__b"])
 OWN = st.dictionaries(
-    st.sampled_from(["city", "1", "a__b"]),
+    OWN_NAME,
     st.sampled_from(["Ipoh", "5", "", 5, True, None, "true"]),
     max_size=3,
 )
