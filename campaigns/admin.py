@@ -39,7 +39,7 @@ from messaging.services import counts_of
 __all__ = ["CampaignAdmin", "RunAdmin"]
 
 CLONED = (
-    *("owner", "text", "status", "niches", "triggers", "lead_device", "routing", "pool"),
+    *("owner", "text", "status", "niches", "triggers", "lead_device", "segment", "routing", "pool"),
     *("delay_min_seconds", "delay_max_seconds", "expires_after_days"),
     *("schedule", "scheduled_at", "cron", "time_zone"),
 )
@@ -73,7 +73,7 @@ class CampaignAdmin(OwnedAdmin):
     list_filter = (StateFilter, ("schedule", ChoicesDropdownFilter))
     search_fields = ("name",)
     search_help_text = "Name of the campaign"
-    autocomplete_fields = ("lead_device", "pool")
+    autocomplete_fields = ("lead_device", "segment", "pool")
     readonly_fields = ("state_label", "launched_at")
     actions = ("launch_campaigns",)
     actions_detail = ("launch_campaign", "clone_campaign")
@@ -83,7 +83,7 @@ class CampaignAdmin(OwnedAdmin):
         (
             "Audience",
             {
-                "fields": ["status", "niches", "triggers", "lead_device"],
+                "fields": ["segment", "status", "niches", "triggers", "lead_device"],
                 "description": "Leads who agreed to hear from you and have not opted out. Separate tags with commas.",
             },
         ),

@@ -45,9 +45,9 @@ class CampaignSerializer(OwnedSerializer):
     class Meta:
         model = Campaign
         fields = [
-            "id", "owner", "name", "state", "text", "status", "niches", "triggers", "lead_device", "routing", "pool",
-            "delay_min_seconds", "delay_max_seconds", "expires_after_days", "schedule", "scheduled_at", "cron",
-            "time_zone", "created_at", "launched_at",
+            "id", "owner", "name", "state", "text", "status", "niches", "triggers", "lead_device", "segment",
+            "routing", "pool", "delay_min_seconds", "delay_max_seconds", "expires_after_days", "schedule",
+            "scheduled_at", "cron", "time_zone", "created_at", "launched_at",
         ]  # fmt: skip
         read_only_fields = ["owner", "created_at", "launched_at"]
 

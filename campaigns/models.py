@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from devices.access import Access, OwnedQuerySet
 from devices.models import Device, Pool
-from leads.models import LeadStatus
+from leads.models import LeadStatus, Segment
 from messaging.models import Batch
 from messaging.rendering import TemplateProblem, check_template
 
@@ -74,6 +74,14 @@ class Campaign(models.Model):
         blank=True,
         related_name="+",
         help_text="Only leads of this device.",
+    )
+    segment = models.ForeignKey(
+        Segment,
+        on_delete=models.PROTECT,  # a campaign whose segment were gone would speak to everybody
+        null=True,
+        blank=True,
+        related_name="campaigns",
+        help_text="Only leads of this segment, as they are when the run is triggered.",
     )
 
     routing = models.CharField(max_length=6, choices=Routing, default=Routing.OWN)

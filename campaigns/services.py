@@ -8,12 +8,15 @@ from datetime import datetime, timedelta
 import structlog
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils import timezone
 
 from campaigns.models import Campaign, CampaignState, Routing, Run, RunState, Schedule
 from devices.models import Device
 from leads.audience import Audience
 from leads.consent import waiver_for
 from leads.models import ConsentWaiver
+from leads.rules import Rules
+from leads.segments import rules_of
 from messaging import fanout
 from messaging import services as messaging
 from messaging.models import Batch, BatchState
@@ -83,7 +86,7 @@ def check(*, campaign: Campaign) -> list[Problem]:
     """Everything that stands in the way of a launch."""
     problems = []
     try:
-        campaign.full_clean(exclude=["owner", "lead_device"])
+        campaign.full_clean(exclude=["owner", "lead_device", "segment"])
     except ValidationError as error:
         problems = [Problem(name, "invalid", text) for name, texts in error.message_dict.items() for text in texts]
     if campaign.state == CampaignState.CANCELLED:
@@ -93,9 +96,9 @@ def check(*, campaign: Campaign) -> list[Problem]:
     return problems
 
 
-def preview(campaign: Campaign) -> Preview:
-    """Whom a launch would reach now, and who would be left out and why."""
-    audience = audience_of(campaign)
+def preview(campaign: Campaign, *, now: datetime | None = None) -> Preview:
+    """Whom a launch would reach at ``now``, and who would be left out and why."""
+    audience = audience_of(campaign, now=now or timezone.now())
     left_out = audience.left_out()
     reachable = audience.reachable()
     eligible = reachable.count()
@@ -115,20 +118,21 @@ def preview(campaign: Campaign) -> Preview:
     )
 
 
-def audience_of(campaign: Campaign) -> Audience:
-    """The campaign's audience as it stands."""
+def audience_of(campaign: Campaign, *, now: datetime) -> Audience:
+    """The campaign's audience as it stands at ``now``; what its segment asks is part of it from here on."""
     return Audience(
         owner_id=campaign.owner_id,
         status=campaign.status,
         niches=tuple(campaign.niches),
         triggers=tuple(campaign.triggers),
         device_id=campaign.lead_device_id,
+        rules=rules_of(segment=campaign.segment, now=now) if campaign.segment else Rules(),
     )
 
 
 def trigger(*, run_id: int, now: datetime) -> Run:
     """pending → triggered → filled. Safe to call any number of times at once, and again after a crash."""
-    run = Run.objects.select_related("campaign", "campaign__owner").get(pk=run_id)
+    run = Run.objects.select_related("campaign__owner", "campaign__segment").get(pk=run_id)
     if run.state == RunState.PENDING:
         _start(run, now)
         run.refresh_from_db()
@@ -146,11 +150,11 @@ def trigger(*, run_id: int, now: datetime) -> Run:
 def _start(run: Run, now: datetime) -> None:
     """Decide, on the state pending and in one transaction, what becomes of the run."""
     campaign = run.campaign
-    audience = audience_of(campaign)
+    audience = audience_of(campaign, now=now)
     with transaction.atomic():
         if not Run.objects.select_for_update().filter(pk=run.pk, state=RunState.PENDING).exists():
             return
-        seen = preview(campaign)
+        seen = preview(campaign, now=now)
         run.left_out, run.audience, run.triggered_at = seen.left_out, audience.to_json(), now
         if not audience.reachable().exists():
             run.state, run.finished_at = RunState.FINISHED, now

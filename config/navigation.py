@@ -28,6 +28,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, tuple[Role, ...]], ...]], .
         "People",
         (
             ("Leads", "group", "admin:leads_lead_changelist", _EVERYBODY),
+            ("Segments", "filter_alt", "admin:leads_segment_changelist", _OWNERS),
             ("Imports", "upload_file", "admin:leads_leadimport_changelist", _OWNERS),
             ("Consent waivers", "gavel", "admin:leads_consentwaiver_changelist", _OWNERS),
         ),

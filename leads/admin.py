@@ -24,6 +24,7 @@ from devices.admin_text import isolated, phone
 from leads import consent, optout
 from leads.admin_consent import ADMIN, ConsentMixin
 from leads.admin_import import ImportViews
+from leads.admin_segments import InSegmentFilter
 from leads.api_fields import csv_response
 from leads.exports import lead_lines
 from leads.models import Lead, LeadImport, LeadStatus
@@ -130,6 +131,7 @@ class LeadAdmin(ConsentMixin, OwnedAdmin):
     form = LeadForm
     list_display = ("display_name", "number", "status_label", "tags", "device", "consent", "opted_out")
     list_filter = (
+        InSegmentFilter,
         ("status", ChoicesDropdownFilter),
         NicheFilter,
         TriggerFilter,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import django_filters  # type: ignore[import-untyped]
@@ -22,10 +23,12 @@ from devices.api_base import OwnedSerializer, OwnedViewSet
 from leads import consent, optout, services
 from leads.api_consent import API, ConsentActions
 from leads.api_fields import CsvRenderer, RegionField, csv_response
+from leads.api_segments import visible_segment
 from leads.cells import clean_tags
 from leads.exports import lead_lines
 from leads.models import Lead, LeadStatus
 from leads.phones import PhoneProblem, parse_phone
+from leads.segments import narrowed
 
 
 class LeadSerializer(OwnedSerializer):
@@ -72,6 +75,9 @@ class LeadFilter(django_filters.FilterSet):
     device = django_filters.NumberFilter(field_name="device_id")
     opted_out = django_filters.BooleanFilter(field_name="opted_out_at", lookup_expr="isnull", exclude=True)
     in_review = django_filters.BooleanFilter(field_name="review_at", lookup_expr="isnull", exclude=True)
+    segment = django_filters.NumberFilter(
+        field_name="pk", method="in_segment", min_value=1, max_value=2**63 - 1, label="Those of one segment."
+    )
 
     class Meta:
         model = Lead
@@ -80,6 +86,11 @@ class LeadFilter(django_filters.FilterSet):
     def with_tag(self, queryset: QuerySet[Lead], name: str, value: str) -> QuerySet[Lead]:
         """Index lead_niches or lead_triggers."""
         return queryset.filter(**{f"{name}__contains": [value]})
+
+    def in_segment(self, queryset: QuerySet[Lead], name: str, value: Decimal) -> QuerySet[Lead]:  # noqa: ARG002
+        """Those who match the segment now."""
+        segment = visible_segment(user=self.request.user, segment_id=int(value))
+        return narrowed(queryset, segment=segment, now=timezone.now())
 
     def with_phone(self, queryset: QuerySet[Lead], name: str, value: str) -> QuerySet[Lead]:  # noqa: ARG002
         """A plus that was not encoded arrives as a space, and is stripped: such a number still counts as whole."""

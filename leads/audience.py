@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from django.db.models import Count, Q, QuerySet
 
 from leads.consent import waiver_for
 from leads.models import Lead
+from leads.rules import Rules, parse
+from leads.segments import matching
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class Audience:
     niches: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
     device_id: int | None = None
+    rules: Rules = field(default_factory=Rules)
+    """What a segment asks besides; settled, so that every chunk of a run asks for the same."""
 
     def leads(self) -> QuerySet[Lead]:
         """Everybody who matches, whether we may write to them or not."""
@@ -33,7 +37,7 @@ class Audience:
             found = found.filter(triggers__overlap=list(self.triggers))
         if self.device_id is not None:
             found = found.filter(device_id=self.device_id)
-        return found
+        return found.filter(matching(self.rules))
 
     def reachable(self) -> QuerySet[Lead]:
         """Those we may write to: they agreed (unless an admin's waiver says otherwise) and nothing speaks against it.
@@ -61,9 +65,10 @@ class Audience:
 
     def to_json(self) -> dict[str, Any]:
         """A form for a JSON column; :meth:`from_json` reads it back."""
-        return asdict(self)
+        return {**asdict(replace(self, rules=Rules())), "rules": self.rules.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The audience that :meth:`to_json` wrote."""
-        return cls(**{**data, "niches": tuple(data["niches"]), "triggers": tuple(data["triggers"])})
+        tags = {name: tuple(data[name]) for name in ("niches", "triggers")}
+        return cls(**{**data, **tags, "rules": parse(data.get("rules", {}))})

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from devices.access import Access, OwnedQuerySet
 from devices.models import Device
+from leads.rules import RulesRefused, parse
 
 
 class LeadStatus(models.TextChoices):
@@ -72,6 +73,8 @@ class Lead(models.Model):
             GinIndex(fields=["triggers"], name="lead_triggers"),
             # the list of those a person has to decide about
             models.Index(fields=["id"], name="lead_in_review", condition=Q(review_at__isnull=False)),
+            # the list and the number of those who refused
+            models.Index(fields=["id"], name="lead_opted_out", condition=Q(opted_out_at__isnull=False)),
         ]
         ordering = ["-id"]
 
@@ -89,6 +92,40 @@ class Lead(models.Model):
     def first_name(self) -> str:
         """The name's first word, for greetings."""
         return self.name.split(" ", 1)[0] if self.name else ""
+
+
+class Segment(models.Model):
+    """A filter over its owner's leads, kept under a name. Who matches is asked anew each time (leads.segments)."""
+
+    access = Access(owner="owner")
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="segments", db_index=False
+    )
+    name = models.CharField(max_length=150)
+    rules = models.JSONField(default=dict, blank=True, help_text="What is asked of a lead; empty: nothing.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="segment_owner_name")]
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """The rules can be read, and name no device of somebody else's."""
+        try:
+            rules = parse(self.rules)
+        except RulesRefused as refused:
+            raise ValidationError({"rules": [problem.text for problem in refused.problems]}) from None
+        if rules.device and not Device.objects.filter(pk=rules.device, owner_id=self.owner_id).exists():
+            text = f"Rule “device”: you have no device {rules.device}; give the id of one that you have."
+            raise ValidationError({"rules": ValidationError(text, code="does_not_exist")})
+        self.rules = rules.to_json()
 
 
 class LeadImport(models.Model):

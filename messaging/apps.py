@@ -8,5 +8,6 @@ class MessagingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks."""
+        """Register the checks, and what segments may ask about messages."""
         import_module("messaging.checks")
+        import_module("messaging.engagement").register()

@@ -153,7 +153,9 @@ class Message(models.Model):
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="messages", db_index=False)
     stream = models.ForeignKey(Stream, on_delete=models.CASCADE, related_name="messages", db_index=False)
     device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="messages", db_index=False)
-    lead = models.ForeignKey(Lead, on_delete=models.SET_NULL, null=True, blank=True, related_name="messages")
+    lead = models.ForeignKey(
+        Lead, on_delete=models.SET_NULL, null=True, blank=True, related_name="messages", db_index=False
+    )
     phone = models.CharField(max_length=20)
     state = models.CharField(max_length=9, choices=MESSAGE_STATES, default=State.PENDING, db_default=State.PENDING)
     due_at = models.DateTimeField(
@@ -198,6 +200,8 @@ class Message(models.Model):
             ),
         ]
         indexes = [
+            # a lead's messages, and whom any message reached since when (messaging.engagement), from the index alone
+            models.Index(fields=["lead", "sent_at"], name="message_lead_sent"),
             # release, statement 2: a stream's next message
             models.Index(fields=["stream", "due_at", "id"], name="message_next", condition=Q(state=State.PENDING)),
             # failover: what its device failed to send twice
@@ -307,7 +311,9 @@ class InboundMessage(models.Model):
     gateway = models.CharField(max_length=32)
     event_id = models.CharField(max_length=120)
     device = models.ForeignKey(Device, on_delete=models.CASCADE, null=True, blank=True, related_name="inbound")
-    lead = models.ForeignKey(Lead, on_delete=models.SET_NULL, null=True, blank=True, related_name="replies")
+    lead = models.ForeignKey(
+        Lead, on_delete=models.SET_NULL, null=True, blank=True, related_name="replies", db_index=False
+    )
     phone = models.CharField(max_length=20)
     text = models.TextField()
     external_id = models.CharField(max_length=120, blank=True, default="")
@@ -320,6 +326,10 @@ class InboundMessage(models.Model):
         constraints = [
             # the same event told twice is one reply
             models.UniqueConstraint(fields=["gateway", "event_id"], name="inbound_event"),
+        ]
+        indexes = [
+            # a lead's replies, and who has written since when (messaging.engagement)
+            models.Index(fields=["lead", "received_at"], name="inbound_lead_received"),
         ]
         ordering = ["-id"]
 

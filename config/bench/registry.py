@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from config.bench import end_to_end, fan_out, imports, pacing, queues, release, single_device
+from config.bench import end_to_end, fan_out, imports, pacing, queues, release, segments, single_device
 from config.bench.kind import Bench
 
 BENCHES: tuple[Bench, ...] = (
@@ -13,6 +13,7 @@ BENCHES: tuple[Bench, ...] = (
     fan_out.BENCH,
     imports.BENCH,
     release.BENCH,
+    segments.BENCH,
 )
 
 BY_NAME: dict[str, Bench] = {bench.name: bench for bench in BENCHES}

@@ -16,7 +16,7 @@ from rest_framework.test import APIClient
 from campaigns import services as campaigns
 from config.api.urls import router
 from devices.models import Device, DeviceShare, Pool
-from leads.models import LeadImport
+from leads.models import LeadImport, Segment
 from leads.services import create_import
 from messaging.services import send_single
 from tests.api_support import V1, caller, fields_of, problem
@@ -64,6 +64,9 @@ RESOURCES: dict[str, Resource] = {
                       actions=("opt-out", "opt-in", "review"), below=("consent",), whole=("export",)),
     "leads/imports": Resource(_import, post={}, actions=("confirm", "preview"),
                               below=("problems", "problems.csv", "preview")),
+    "segments": Resource(lambda owner, device: Segment.objects.create(owner=owner, name="s"),
+                         patch={"name": "renamed"}, post={"name": "n", "rules": {"status": "customer"}},
+                         deletable=True, together=("count",)),
     "campaigns": Resource(lambda owner, device: make_campaign(owner=owner), patch={"name": "renamed"},
                           post={"name": "n", "text": "t"}, deletable=True, actions=("launch",),
                           below=("runs", "preview")),
@@ -187,7 +190,7 @@ def test_who_may_create(name):
 
 
 @pytest.mark.parametrize("role", ["staff", "admin"])
-@pytest.mark.parametrize("name", ["devices", "pools", "leads", "campaigns"])
+@pytest.mark.parametrize("name", ["devices", "pools", "leads", "segments", "campaigns"])
 def test_whoever_creates_owns_and_cannot_give_away(name, role):
     client, other = caller(role=role), make_user()
     answer = client.post(f"{V1}/{name}", {**RESOURCES[name].post, "owner": other.pk})
@@ -204,6 +207,7 @@ def test_whoever_creates_owns_and_cannot_give_away(name, role):
         ("leads", "device", {"phone": "+60123456789"}),
         ("campaigns", "pool", {"name": "n", "text": "t", "routing": "pooled"}),
         ("campaigns", "lead_device", {"name": "n", "text": "t"}),
+        ("campaigns", "segment", {"name": "n", "text": "t"}),
         ("messages", "device", {"phone": "+60123456789", "text": "t"}),
         ("messages", "lead", {"text": "t"}),
     ],
@@ -213,6 +217,7 @@ def test_rows_of_others_cannot_be_put_into_ones_own(name, relation, extra, owner
     theirs = {
         "pool": lambda: Pool.objects.create(owner=owner, name="p"),
         "lead": lambda: make_leads(1, owner=owner, device=device)[0],
+        "segment": lambda: Segment.objects.create(owner=owner, name="s"),
     }.get(relation, lambda: device)()
     for role in ("staff", "admin"):
         body = problem(caller(role=role).post(f"{V1}/{name}", {**extra, relation: theirs.pk}), 400, "invalid")
@@ -234,5 +239,5 @@ def test_only_those_who_may_change_rows_act_on_many(role, name, owner, device):
     row = RESOURCES[name].make(owner, device)
     DeviceShare.objects.create(device=device, user=(user := make_user(role=role)))
     for action in RESOURCES[name].together:
-        answer = caller(user).post(f"{V1}/{name}/{action}", {"messages": [row.pk], "verdict": "sent"})
+        answer = caller(user).post(f"{V1}/{name}/{action}", {"messages": [row.pk], "verdict": "sent", "rules": {}})
         assert answer.status_code == (200 if role in {"admin", "staff"} else 403)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from django.db import connection
 
-from config.bench import end_to_end, fan_out, imports, pacing, queues, release, seeding, single_device
+from config.bench import end_to_end, fan_out, imports, pacing, queues, release, seeding, segments, single_device
 from config.bench.corridor import Passage
 from config.bench.registry import BENCHES, BY_NAME
 from config.bench.results import BenchFailed, Goal, Line
@@ -130,6 +130,20 @@ def test_an_import_that_loses_a_row_is_no_figure(stage, tmp_path):
     source.write_text(source.read_text() + "Person 0 again,+60120000000,,,,\n")
     with pytest.raises(BenchFailed, match="5 leads came out of 6 rows"):
         imports.measure_ours(stage, source=source, owner=seeding.make_owner(), rows=6)
+
+
+SEGMENTS = segments.Plan(leads=250, rounds=1, count_bound_ms=1e9, page_bound_ms=0.001)
+
+
+def test_segments(stage):
+    lines = by_name(segments.run(stage, SEGMENTS))
+    assert lines["segments_count_p95"].holds is True
+    assert [lines[f"segments_{kind}_p95"].holds for kind in ("list", "page", "admin")] == [False] * 3
+
+
+def test_the_95th_percentile():
+    assert segments.p95([float(n) for n in range(100, 0, -1)]) == 95
+    assert segments.p95([3.0]) == 3
 
 
 RELEASE = release.Plan(messages=300, devices=20, rounds=2, ratio_bound=1e6)
