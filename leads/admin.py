@@ -21,9 +21,10 @@ from unfold.enums import ActionVariant
 from devices.admin_base import OwnedAdmin, OwnedForm, ReadOnlyAdmin
 from devices.admin_filters import VisibleSelectFilter
 from devices.admin_text import isolated, phone
-from leads import consent, optout
+from leads import changes, consent, optout
 from leads.admin_consent import ADMIN, ConsentMixin
 from leads.admin_import import ImportViews
+from leads.admin_sources import LeadSourceAdmin  # noqa: F401 - registers itself
 from leads.api_fields import csv_response
 from leads.exports import lead_lines
 from leads.models import Lead, LeadImport, LeadStatus
@@ -165,7 +166,11 @@ class LeadAdmin(ConsentMixin, OwnedAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """What they agreed to before is kept, and a number that is suppressed stays so."""
-        with consent.editing(lead=obj, channel=ADMIN, now=timezone.now(), by=cast("User", request.user)):
+        now, by = timezone.now(), cast("User", request.user)
+        with (
+            consent.editing(lead=obj, channel=ADMIN, now=now, by=by),
+            changes.noted_edit(lead=obj, channel=changes.Channel.ADMIN, now=now, by=by),
+        ):
             super().save_model(request, obj, form, change)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:

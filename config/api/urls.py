@@ -15,6 +15,7 @@ from devices.api import DeviceViewSet, PoolViewSet
 from leads.api import LeadViewSet
 from leads.api_consent import WaiversView, WaiverView
 from leads.api_imports import LeadImportViewSet
+from leads.api_sources import LeadSourceViewSet
 from messaging.api import MessageViewSet
 from messaging.api_erase import EraseView
 from messaging.api_halt import HaltView
@@ -23,6 +24,7 @@ router = SimpleRouter(trailing_slash=False)
 router.register("devices", DeviceViewSet)
 router.register("pools", PoolViewSet)
 router.register("leads/imports", LeadImportViewSet, basename="lead-import")
+router.register("leads/sources", LeadSourceViewSet, basename="lead-source")
 router.register("leads", LeadViewSet)
 router.register("campaigns", CampaignViewSet)
 router.register("runs", RunViewSet)
