@@ -1,4 +1,4 @@
-"""``POST /hooks/leads/<key>``: where forms, shops and chat bots post leads. No session, no CSRF: the signature decides."""
+"""``POST /hooks/leads/<key>``: where forms, shops and chat bots post leads. The signature decides."""
 
 from __future__ import annotations
 
