@@ -16,6 +16,7 @@ from devices.admin_pages import list_url, visible_or_404
 from devices.admin_text import isolated, moment_column, person
 from leads.admin import LeadAdmin
 from leads.models import Lead
+from messaging.admin_history import HistoryViews
 from messaging.models import InboundMessage
 
 SHOWN = 200
@@ -54,13 +55,13 @@ class InboundMessageAdmin(ReadOnlyAdmin):
         return isolated(reply.text if len(reply.text) <= SHOWN else f"{reply.text[:SHOWN]}…")
 
 
-class LeadWithReplies(LeadAdmin):
+class LeadWithReplies(HistoryViews, LeadAdmin):
     """A lead's page with what hangs on it up here: leads know nothing of messages.
 
     Not an inline: a reply that came while somebody has the page open must not get into their way when they save it.
     """
 
-    change_form_outer_after_template = "admin/leads/replies.html"
+    change_form_outer_after_template = "admin/leads/after.html"
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -70,6 +71,7 @@ class LeadWithReplies(LeadAdmin):
         replies = InboundMessage.objects.visible_to(request.user).filter(lead=lead).select_related("device")
         shown = list(replies.defer("device__credentials").order_by("-pk")[: LATEST + 1])
         context = {
+            **self.history_context(request, lead),
             "replies": shown[:LATEST],
             "more_replies": len(shown) > LATEST,
             "replies_url": list_url(InboundMessage, f"lead__id__exact={lead.pk}"),

@@ -7,6 +7,7 @@ import hmac
 import json
 import re
 import time
+import uuid
 from typing import Any
 
 import pytest
@@ -37,6 +38,9 @@ def make_source(owner: User | None = None, **fields: Any) -> tuple[LeadSource, s
 def post(source: LeadSource, secret: str, body: Any, *, at: float | None = None, **headers: str) -> Any:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     stamp = str(int(time.time() if at is None else at))
+    headers = {"Idempotency-Key": uuid.uuid4().hex, **headers}
+    if not headers["Idempotency-Key"]:
+        del headers["Idempotency-Key"]
     signature = hmac.new(secret.encode(), stamp.encode() + b"." + raw, hashlib.sha256).hexdigest()
     return Client().post(
         f"/hooks/leads/{source.key}",
@@ -135,11 +139,12 @@ def test_a_key_has_one_effect_and_one_answer():
     problem(post(source, secret, {**ADA, "name": "E"}, **{"Idempotency-Key": "event-1"}), 422, "idempotency_key_reused")
     problem(post(source, secret, ADA, **{"Idempotency-Key": "a b"}), 400, "idempotency_key_invalid")
     by_body = {**ADA, "event_id": "form-9"}
-    assert post(source, secret, by_body).status_code == 200
-    assert post(source, secret, by_body, at=time.time() - 60)["Idempotent-Replay"] == "true"
+    no_key = {"Idempotency-Key": ""}
+    assert post(source, secret, by_body, **no_key).status_code == 200
+    assert post(source, secret, by_body, at=time.time() - 60, **no_key)["Idempotent-Replay"] == "true"
     at = time.time()
-    assert "Idempotent-Replay" not in post(source, secret, ADA, at=at)
-    assert post(source, secret, ADA, at=at)["Idempotent-Replay"] == "true"  # somebody plays a recording
+    assert "Idempotent-Replay" not in post(source, secret, ADA, at=at, **no_key)
+    assert post(source, secret, ADA, at=at, **no_key)["Idempotent-Replay"] == "true"  # somebody plays a recording
     other, its_secret = make_source(source.owner, name="Other")
     assert "Idempotent-Replay" not in post(other, its_secret, ADA, **{"Idempotency-Key": "event-1"})
 
@@ -163,7 +168,7 @@ def test_no_consent_is_replaced_and_a_refusal_stays():
 
     optout.opt_out(lead=lead, channel="api", now=timezone.now())
     optout.delete_lead(lead=lead, now=timezone.now())
-    answer = post(source, secret, {"phone": lead.phone, "event_id": "later"})
+    answer = post(source, secret, {"phone": lead.phone})
     assert (answer.status_code, answer.json()["opted_out"]) == (201, True)
 
 
