@@ -22,6 +22,7 @@ from devices.admin_base import OwnedAdmin, OwnedForm, ReadOnlyAdmin
 from devices.admin_filters import VisibleSelectFilter
 from devices.admin_text import isolated, phone
 from leads import changes, consent, optout
+from leads.admin_bulk import BulkMixin
 from leads.admin_consent import ADMIN, ConsentMixin
 from leads.admin_import import ImportViews
 from leads.admin_sources import LeadSourceAdmin  # noqa: F401 - registers itself
@@ -125,7 +126,7 @@ class LeadForm(OwnedForm):
 
 
 @admin.register(Lead)
-class LeadAdmin(ConsentMixin, OwnedAdmin):
+class LeadAdmin(ConsentMixin, BulkMixin, OwnedAdmin):
     """People."""
 
     form = LeadForm
@@ -145,7 +146,7 @@ class LeadAdmin(ConsentMixin, OwnedAdmin):
     autocomplete_fields = ("device",)
     actions_list = ("import_leads",)
     actions_detail = ("opt_out", "opt_in", "dismiss_review", "erase")
-    actions = ("export_csv", "opt_out_leads", "dismiss_reviews")
+    actions: tuple[str, ...] = ("export_csv", "edit_leads", "opt_out_leads", "dismiss_reviews")
     readonly_fields = ("opted_out_at", "review_at", "consent_history")
     fieldsets = (
         (None, {"fields": ["owner", "phone", "name", "status", "device"]}),

@@ -17,6 +17,7 @@ from devices.admin_text import isolated, moment_column, person
 from leads.admin import LeadAdmin
 from leads.models import Lead
 from messaging.admin_history import HistoryViews
+from messaging.admin_transfer import TransferMixin
 from messaging.models import InboundMessage
 
 SHOWN = 200
@@ -55,12 +56,13 @@ class InboundMessageAdmin(ReadOnlyAdmin):
         return isolated(reply.text if len(reply.text) <= SHOWN else f"{reply.text[:SHOWN]}…")
 
 
-class LeadWithReplies(HistoryViews, LeadAdmin):
+class LeadWithReplies(HistoryViews, TransferMixin, LeadAdmin):
     """A lead's page with what hangs on it up here: leads know nothing of messages.
 
     Not an inline: a reply that came while somebody has the page open must not get into their way when they save it.
     """
 
+    actions = (*LeadAdmin.actions, "transfer_leads")
     change_form_outer_after_template = "admin/leads/after.html"
 
     def change_view(
