@@ -146,7 +146,7 @@ class LeadAdmin(ConsentMixin, BulkMixin, OwnedAdmin):
     autocomplete_fields = ("device",)
     actions_list = ("import_leads",)
     actions_detail = ("opt_out", "opt_in", "dismiss_review", "erase")
-    actions: tuple[str, ...] = ("export_csv", "edit_leads", "opt_out_leads", "dismiss_reviews")
+    actions: tuple[str, ...] = ("export_csv", "edit_leads", "merge_leads", "opt_out_leads", "dismiss_reviews")
     readonly_fields = ("opted_out_at", "review_at", "consent_history")
     fieldsets = (
         (None, {"fields": ["owner", "phone", "name", "status", "device"]}),

@@ -9,6 +9,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 
 from campaigns.api import CampaignViewSet, RunViewSet
+from config.api.merge import MergeView
 from config.api.schema import Generator
 from config.api.tokens import LogoutView, TokenView
 from devices.api import DeviceViewSet, PoolViewSet
@@ -39,6 +40,7 @@ v1 = [
     path("halt", HaltView.as_view(), name="halt"),
     path("leads/bulk", BulkView.as_view(), name="leads-bulk"),
     path("leads/transfer", TransferView.as_view(), name="leads-transfer"),
+    path("leads/<int:pk>/merge", MergeView.as_view(), name="lead-merge"),
     path("leads/<int:pk>/history", HistoryView.as_view(), name="lead-history"),
     path("leads/<int:pk>/erase", EraseView.as_view(), name="lead-erase"),
     path("consent/waivers", WaiversView.as_view(), name="consent-waivers"),
