@@ -86,8 +86,8 @@ class LeadWithReplies(HistoryViews, TransferMixin, LeadAdmin):
         if lead is not None and request.method == "GET":
             sent, waiting = lead.messages.count(), lead.messages.filter(state="pending").count()
             text = (
-                f"{sent:,} messages ({waiting:,} of them waiting) and {lead.replies.count():,} replies stay, without this"
-                " lead. Its history and its places in sequences go with it; that it opted out is kept."
+                f"{sent:,} messages ({waiting:,} of them waiting) and {lead.replies.count():,} replies stay, without"
+                " this lead. Its history and its places in sequences go with it; that it opted out is kept."
             )
             self.message_user(request, text, messages.WARNING)
         return super().delete_view(request, object_id, extra_context)
