@@ -22,6 +22,7 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminSelectWidget
 
+from config.admin_merge import merge_view
 from config.dashboard import overview
 from devices.access import Role, role_of
 from devices.admin_base import RoleMixin
@@ -268,7 +269,10 @@ def dashboard_view(request: HttpRequest) -> JsonResponse:
 
 
 def _urls() -> list[URLPattern]:
-    return [path("overview/", admin.site.admin_view(dashboard_view), name="overview")]
+    return [
+        path("overview/", admin.site.admin_view(dashboard_view), name="overview"),
+        path("merge-leads/<int:first>/<int:second>/", admin.site.admin_view(merge_view), name="merge_leads"),
+    ]
 
 
 def _context(context: dict[str, Any], request: HttpRequest) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from django.urls import include, path
 from django.views.decorators.cache import never_cache
 from django.views.generic import RedirectView
 
-from config import hooks
+from config import hooks, lead_hooks
 
 
 @never_cache
@@ -20,6 +20,7 @@ def healthz(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - a view's si
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/", permanent=False)),
     path("healthz", healthz, name="healthz"),
+    path("hooks/leads/<slug:key>", lead_hooks.receive, name="lead-hook"),
     path("hooks/<slug:gateway>", hooks.receive, name="hook"),
     path("api/", include("config.api.urls")),
     path("admin/", admin.site.urls),

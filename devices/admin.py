@@ -220,6 +220,9 @@ class DeviceAdmin(OwnedAdmin):
                 messages.ERROR,
             )
             return back_to(device)
+        if device is not None and request.method == "GET" and (leads := device.leads.count()):
+            text = f"{leads:,} leads have this device. They stay, without one; transfer them first to keep writing."
+            self.message_user(request, text, messages.WARNING)
         return super().delete_view(request, object_id, extra_context)
 
     def _tell(self, request: HttpRequest, chosen: int, number: int, done: str) -> None:

@@ -21,10 +21,12 @@ from unfold.enums import ActionVariant
 from devices.admin_base import OwnedAdmin, OwnedForm, ReadOnlyAdmin
 from devices.admin_filters import VisibleSelectFilter
 from devices.admin_text import isolated, phone
-from leads import consent, optout
+from leads import changes, consent, optout
+from leads.admin_bulk import BulkMixin
 from leads.admin_consent import ADMIN, ConsentMixin
 from leads.admin_import import ImportViews
 from leads.admin_segments import InSegmentFilter
+from leads.admin_sources import LeadSourceAdmin  # noqa: F401 - registers itself
 from leads.api_fields import csv_response
 from leads.exports import lead_lines
 from leads.models import Lead, LeadImport, LeadStatus
@@ -125,7 +127,7 @@ class LeadForm(OwnedForm):
 
 
 @admin.register(Lead)
-class LeadAdmin(ConsentMixin, OwnedAdmin):
+class LeadAdmin(ConsentMixin, BulkMixin, OwnedAdmin):
     """People."""
 
     form = LeadForm
@@ -146,7 +148,7 @@ class LeadAdmin(ConsentMixin, OwnedAdmin):
     autocomplete_fields = ("device",)
     actions_list = ("import_leads",)
     actions_detail = ("opt_out", "opt_in", "dismiss_review", "erase")
-    actions = ("export_csv", "opt_out_leads", "dismiss_reviews")
+    actions: tuple[str, ...] = ("export_csv", "edit_leads", "merge_leads", "opt_out_leads", "dismiss_reviews")
     readonly_fields = ("opted_out_at", "review_at", "consent_history")
     fieldsets = (
         (None, {"fields": ["owner", "phone", "name", "status", "device"]}),
@@ -167,7 +169,11 @@ class LeadAdmin(ConsentMixin, OwnedAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """What they agreed to before is kept, and a number that is suppressed stays so."""
-        with consent.editing(lead=obj, channel=ADMIN, now=timezone.now(), by=cast("User", request.user)):
+        now, by = timezone.now(), cast("User", request.user)
+        with (
+            consent.editing(lead=obj, channel=ADMIN, now=now, by=by),
+            changes.noted_edit(lead=obj, channel=changes.Channel.ADMIN, now=now, by=by),
+        ):
             super().save_model(request, obj, form, change)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:

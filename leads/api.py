@@ -20,7 +20,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from devices.api_base import OwnedSerializer, OwnedViewSet
-from leads import consent, optout, services
+from leads import changes, consent, optout, services
 from leads.api_consent import API, ConsentActions
 from leads.api_fields import CsvRenderer, RegionField, csv_response
 from leads.api_segments import visible_segment
@@ -124,9 +124,11 @@ class LeadViewSet(
         """Create a lead, or merge into the one with this number: empty fields are filled, tags are added."""
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        lead, created = services.upsert_lead(
-            owner=self.user, region=settings.FLOTILLA_DEFAULT_REGION, **serializer.validated_data
-        )
+        given = serializer.validated_data
+        with changes.noted(
+            owner_id=self.user.pk, phone=given["phone"], channel=changes.Channel.API, now=timezone.now(), by=self.user
+        ):
+            lead, created = services.upsert_lead(owner=self.user, region=settings.FLOTILLA_DEFAULT_REGION, **given)
         return Response(
             self.get_serializer(lead).data,
             status=status.HTTP_201_CREATED if created else status.HTTP_200_OK,
@@ -135,7 +137,11 @@ class LeadViewSet(
 
     def perform_update(self, serializer: Any) -> None:
         """What they agreed to before is kept, and a number that is suppressed stays so."""
-        with consent.editing(lead=serializer.instance, channel=API, now=timezone.now(), by=self.user):
+        lead, now = serializer.instance, timezone.now()
+        with (
+            consent.editing(lead=lead, channel=API, now=now, by=self.user),
+            changes.noted_edit(lead=lead, channel=changes.Channel.API, now=now, by=self.user),
+        ):
             serializer.save()
 
     def perform_destroy(self, instance: Lead) -> None:

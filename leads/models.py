@@ -336,3 +336,7 @@ class Suppression(models.Model):
 
     def __str__(self) -> str:
         return f"suppression {self.pk}"
+
+
+from leads.change_models import LeadChange  # noqa: E402, F401 - Django looks for models here
+from leads.source_models import LeadSource, LeadSourceEvent  # noqa: E402, F401 - the same

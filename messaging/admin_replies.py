@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
@@ -16,6 +16,8 @@ from devices.admin_pages import list_url, visible_or_404
 from devices.admin_text import isolated, moment_column, person
 from leads.admin import LeadAdmin
 from leads.models import Lead
+from messaging.admin_history import HistoryViews
+from messaging.admin_transfer import TransferMixin
 from messaging.models import InboundMessage
 
 SHOWN = 200
@@ -54,13 +56,14 @@ class InboundMessageAdmin(ReadOnlyAdmin):
         return isolated(reply.text if len(reply.text) <= SHOWN else f"{reply.text[:SHOWN]}…")
 
 
-class LeadWithReplies(LeadAdmin):
+class LeadWithReplies(HistoryViews, TransferMixin, LeadAdmin):
     """A lead's page with what hangs on it up here: leads know nothing of messages.
 
     Not an inline: a reply that came while somebody has the page open must not get into their way when they save it.
     """
 
-    change_form_outer_after_template = "admin/leads/replies.html"
+    actions = (*LeadAdmin.actions, "transfer_leads")
+    change_form_outer_after_template = "admin/leads/after.html"
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -70,11 +73,24 @@ class LeadWithReplies(LeadAdmin):
         replies = InboundMessage.objects.visible_to(request.user).filter(lead=lead).select_related("device")
         shown = list(replies.defer("device__credentials").order_by("-pk")[: LATEST + 1])
         context = {
+            **self.history_context(request, lead),
             "replies": shown[:LATEST],
             "more_replies": len(shown) > LATEST,
             "replies_url": list_url(InboundMessage, f"lead__id__exact={lead.pk}"),
         }
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """What hangs on the lead is said before."""
+        lead = self.get_object(request, object_id)
+        if lead is not None and request.method == "GET":
+            sent, waiting = lead.messages.count(), lead.messages.filter(state="pending").count()
+            text = (
+                f"{sent:,} messages ({waiting:,} of them waiting) and {lead.replies.count():,} replies stay, without"
+                " this lead. Its history and its places in sequences go with it; that it opted out is kept."
+            )
+            self.message_user(request, text, messages.WARNING)
+        return super().delete_view(request, object_id, extra_context)
 
 
 admin.site.unregister(Lead)

@@ -9,21 +9,27 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 
 from campaigns.api import CampaignViewSet, RunViewSet
+from config.api.merge import MergeView
 from config.api.schema import Generator
 from config.api.tokens import LogoutView, TokenView
 from devices.api import DeviceViewSet, PoolViewSet
 from leads.api import LeadViewSet
+from leads.api_bulk import BulkView
 from leads.api_consent import WaiversView, WaiverView
 from leads.api_imports import LeadImportViewSet
 from leads.api_segments import SegmentViewSet
+from leads.api_sources import LeadSourceViewSet
 from messaging.api import MessageViewSet
 from messaging.api_erase import EraseView
 from messaging.api_halt import HaltView
+from messaging.api_history import HistoryView
+from messaging.api_transfer import TransferView
 
 router = SimpleRouter(trailing_slash=False)
 router.register("devices", DeviceViewSet)
 router.register("pools", PoolViewSet)
 router.register("leads/imports", LeadImportViewSet, basename="lead-import")
+router.register("leads/sources", LeadSourceViewSet, basename="lead-source")
 router.register("leads", LeadViewSet)
 router.register("segments", SegmentViewSet)
 router.register("campaigns", CampaignViewSet)
@@ -34,6 +40,10 @@ v1 = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/logout", LogoutView.as_view(), name="logout"),
     path("halt", HaltView.as_view(), name="halt"),
+    path("leads/bulk", BulkView.as_view(), name="leads-bulk"),
+    path("leads/transfer", TransferView.as_view(), name="leads-transfer"),
+    path("leads/<int:pk>/merge", MergeView.as_view(), name="lead-merge"),
+    path("leads/<int:pk>/history", HistoryView.as_view(), name="lead-history"),
     path("leads/<int:pk>/erase", EraseView.as_view(), name="lead-erase"),
     path("consent/waivers", WaiversView.as_view(), name="consent-waivers"),
     path("consent/waivers/<int:pk>", WaiverView.as_view(), name="consent-waiver"),

@@ -16,7 +16,7 @@ from rest_framework.test import APIClient
 from campaigns import services as campaigns
 from config.api.urls import router
 from devices.models import Device, DeviceShare, Pool
-from leads.models import LeadImport, Segment
+from leads.models import LeadImport, LeadSource, Segment
 from leads.services import create_import
 from messaging.services import send_single
 from tests.api_support import V1, caller, fields_of, problem
@@ -67,6 +67,8 @@ RESOURCES: dict[str, Resource] = {
     "segments": Resource(lambda owner, device: Segment.objects.create(owner=owner, name="s"),
                          patch={"name": "renamed"}, post={"name": "n", "rules": {"status": "customer"}},
                          deletable=True, together=("count",)),
+    "leads/sources": Resource(lambda owner, device: LeadSource.objects.create(owner=owner, name="s", region="MY"),
+                              patch={"name": "renamed"}, post={"name": "n"}, deletable=True, actions=("rotate",)),
     "campaigns": Resource(lambda owner, device: make_campaign(owner=owner), patch={"name": "renamed"},
                           post={"name": "n", "text": "t"}, deletable=True, actions=("launch",),
                           below=("runs", "preview")),
