@@ -1,8 +1,9 @@
 """Segments as queries: who matches a set of rules, and how many.
 
-Nothing about a segment is stored beside its rules, so that it is always right. What makes it quick at a million leads:
-``lead_niches`` and ``lead_triggers`` for tags, ``lead_owner_id`` for an owner's list, and partial indexes for the
-few who opted out, are in review or never agreed; the indexes for engagement are named in :mod:`messaging.engagement`.
+Nothing about a segment is stored beside its rules, so that it is always right. A page of a list walks the primary key
+backwards and stops when it is full; a count reads ``lead_niches`` and ``lead_triggers`` for tags, ``lead_opted_out``
+and ``lead_in_review`` for those few, ``lead_owner_id`` where nothing else is asked of the lead, and the table itself
+for the rest. The indexes for engagement are named in :mod:`messaging.engagement`.
 """
 
 from __future__ import annotations
