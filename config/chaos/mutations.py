@@ -29,10 +29,15 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One guard less. ``missed`` says what the promise loses with it."""
+    """One guard less.
+
+    ``missed`` says what the promise loses with it, ``under`` which kinds of fault it is there for: the run does no
+    others, so that it is short and a busy machine comes to it.
+    """
 
     name: str
     missed: str
+    under: Sequence[str]
     patches: Sequence[Patch]
 
 
@@ -51,6 +56,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "claim-release-no",
         "a late task claims what was released anew to somebody else",
+        ["gateway"],
         [
             Patch(
                 STATEMENTS,
@@ -63,6 +69,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "claim-state",
         "a task that came twice claims what is being sent, or was",
+        ["gateway"],
         [
             Patch(
                 STATEMENTS,
@@ -75,6 +82,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "claim-batch-state",
         "a paused or cancelled batch goes on",
+        ["fleet"],
         [
             Patch(
                 STATEMENTS,
@@ -87,6 +95,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "claim-halt",
         "STOP ALL does not stop what is under way",
+        ["fleet", "freeze"],
         [
             Patch(
                 STATEMENTS,
@@ -99,11 +108,13 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "lead-lock",
         "a claim that waited overtakes an opt-out",
+        ["fleet"],
         [Patch(STATEMENTS, "    FOR SHARE OF l\n", "")],
     ),
     Mutation(
         "pacing-reservation",
         "a lost record breaks the rhythm",
+        ["ambush"],
         [
             Patch(
                 STATEMENTS,
@@ -116,6 +127,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "one-in-flight",
         "two releasers fill one lane",
+        ["rogue"],
         [
             Patch(
                 "messaging/migrations/0001_initial.py",
@@ -127,6 +139,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "record-fence",
         "a worker that slept writes its outcome over a newer send",
+        ["gateway"],
         [
             Patch(
                 STATEMENTS,
@@ -139,6 +152,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "lease-recovery",
         "what a dead worker held stays held",
+        ["kill", "ambush"],
         [
             Patch(
                 RECOVER,
@@ -150,6 +164,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "no-blind-resend",
         "an unknown outcome is sent again at a gateway that drops nothing",
+        ["kill", "ambush"],
         [
             Patch(
                 RECOVER,
@@ -161,6 +176,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "republish",
         "what the broker forgot is forgotten",
+        ["valkey"],
         [
             Patch(
                 RECOVER,

@@ -29,6 +29,7 @@ from config.stack.children import Children
 from config.stack.ports import any_free_port
 from config.stack.programs import Ports
 
+HARMED = "requests while harm was done"
 READY_SECONDS = 120.0
 TICK_SECONDS = 0.05
 OVERDUE_LOOK_SECONDS = 5.0
@@ -132,7 +133,7 @@ def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS)
         accepted=visitor.accepted,
     )
     notes = {
-        "requests while harm was done": sum(entry.begin < performance.calm_at for entry in evidence.entries),
+        HARMED: sum(entry.begin < performance.calm_at for entry in evidence.entries),
         "tasks repeated late": doubling.copies,
         "requests repeated to the API": visitor.repeats,
         "releases into taken lanes refused": sum(rogue.refused for rogue in performance.rogues),
