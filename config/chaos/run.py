@@ -16,7 +16,7 @@ from config.chaos.errors import unexpected
 from config.chaos.evidence import Evidence, Stuck
 from config.chaos.fleet import SLOW_DEVICES, SLOW_WEATHER, TEXT, Fleet, Load, make_fleet, slow_token
 from config.chaos.gateway import FORGETFUL
-from config.chaos.gather import PATIENCE_SECONDS, drain, gather, overdue
+from config.chaos.gather import PATIENCE_SECONDS, drain, gather, overdue, settle
 from config.chaos.incidents import Log
 from config.chaos.judge import Finding, judge
 from config.chaos.plan import AMBUSH_LEAST, DEVICE_WORKERS, GATEWAY_RULES, LEASE_SECONDS, WEATHER, Fault, Plan
@@ -33,6 +33,7 @@ HARMED = "requests while harm was done"
 READY_SECONDS = 120.0
 TICK_SECONDS = 0.05
 OVERDUE_LOOK_SECONDS = 5.0
+SETTLE_SECONDS = 10.0
 CALM_SECONDS = 180.0
 """How long the stack may take for what is left, once nothing is done to it any more."""
 SHARDS = 4
@@ -121,6 +122,8 @@ def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS)
         servers.release()
     stuck += performance.calm()
     doubling.join()
+    troupe.end_for_good()
+    settle(seconds=SETTLE_SECONDS)
     evidence = gather(
         witness=witness,
         expected=fleet.expected,
