@@ -9,8 +9,8 @@ from typing import Final
 
 _RAISED = re.compile(r"raised unexpected: (\w+)\((.{0,120})")
 _DRIVER_RAISED = re.compile(r"event='(send\.driver_raised)'")
-GUARD_OF_LANES: Final = "message_one_in_flight"
-"""The index that refuses a release when the rogue releaser was in the lane first."""
+_BELT: Final = "message_one_in_flight"
+"""The rogue releaser takes lanes under the eyes of a release that had found them free: that one starts again."""
 EXPECTED: Final = frozenset(
     {
         # PostgreSQL away: what it says, and what psycopg2 says for it; a bare DatabaseError is a connection that broke
@@ -35,7 +35,7 @@ def _in_file(log: Path) -> Iterator[str]:
     with lines:
         for line in lines:
             found = _RAISED.search(line)
-            if found and found[1] not in EXPECTED and GUARD_OF_LANES not in found[2]:
+            if found and found[1] not in EXPECTED and _BELT not in found[2]:
                 # Without its numbers, so that a thousand of one kind are one finding.
                 yield re.sub(r"\d+", "N", f"{found[1]}({found[2]})")
             elif driver := _DRIVER_RAISED.search(line):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -93,6 +94,25 @@ def drain(*, check: Callable[[], None], seconds: float, patience: float) -> list
         if late:
             return late
         time.sleep(LOOK_SECONDS)
+
+
+def settle(*, seconds: float) -> None:
+    """Wait until no statement of a program that is gone still runs, so that rows and ledger are of one moment."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        with suppress(Away):
+            if not ask(_others_at_work):
+                return
+        time.sleep(LOOK_SECONDS)
+
+
+def _others_at_work() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database() "
+            "AND backend_type = 'client backend' AND state <> 'idle'"
+        )
+        return int(cursor.fetchone()[0])
 
 
 def _progress() -> dict[int, tuple[int, int]]:

@@ -11,19 +11,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.table import Table
 
 from config.chaos import saved
 from config.chaos.mutations import DoesNotFit, Mutation, apply
+from config.chaos.plan import KINDS
+from config.chaos.run import HARMED
 from config.stack.children import Children
 from config.stack.errors import StackError
 from config.stack.local import erase
 from config.stack.places import CHECKOUT, local_root
 from config.stack.processes import Ladder
 
+SECONDS: Final = 30.0
+"""How long harm is done in each run, unless told otherwise."""
 PATIENCE_SECONDS: Final = 35.0
+LEAST_REQUESTS: Final = 200
+"""While harm was done: a run with fewer has tried nothing, and says nothing."""
 LONGEST_SECONDS: Final = 240.0
 """For one run, beside the time in which harm is done."""
 STOP_SECONDS: Final = 30.0
@@ -63,7 +69,7 @@ def try_all(
     with tempfile.TemporaryDirectory(prefix="flotilla-") as home:
         whole = Path(home) / "w"
         shutil.copytree(CHECKOUT, whole, ignore=shutil.ignore_patterns(*_LEFT_OUT))
-        trees = [(WHOLE, "the code as it is", whole)]
+        trees: list[tuple[str, str, Sequence[str], Path]] = [(WHOLE, "the code as it is", KINDS, whole)]
         for number, mutation in enumerate(mutations):
             tree = Path(home) / f"m{number}"
             shutil.copytree(whole, tree)
@@ -71,10 +77,17 @@ def try_all(
                 apply(mutation, tree=tree)
             except DoesNotFit as problem:
                 raise StackError(str(problem)) from None
-            trees.append((mutation.name, mutation.missed, tree))
+            trees.append((mutation.name, mutation.missed, mutation.under, tree))
         trials = []
-        for name, missed, tree in trees:
-            trial = _try(name, missed, tree, seconds=seconds, seed=seed, check=check)
+        for name, missed, under, tree in trees:
+            argv = ["--seed", str(seed), "--seconds", f"{seconds:g}", "--patience", f"{PATIENCE_SECONDS:g}"]
+            began = time.monotonic()
+            found, words = _run(name, [*argv, "--only", *under], tree=tree, most=seconds + LONGEST_SECONDS, check=check)
+            rules = found["rules"] if found else None
+            tried = found["notes"][HARMED] if found else 0
+            if rules is not None and tried < LEAST_REQUESTS and not any(rules.values()):
+                rules, words = None, f"only {tried} requests while harm was done: the machine is too busy"
+            trial = Trial(name, missed, rules, time.monotonic() - began, words)
             verdict = "no verdict" if trial.rules is None else "red" if trial.red else "green"
             say(f"without {name}: {verdict} {caught_by(trial)} ({trial.seconds:.0f} s)")
             trials.append(trial)
@@ -100,34 +113,39 @@ def table(trials: Sequence[Trial]) -> Table:
     return made
 
 
-def _try(name: str, missed: str, tree: Path, *, seconds: float, seed: int, check: Callable[[], None]) -> Trial:
-    """One run of the code in ``tree``; everything it started has ended when this returns."""
+def _run(
+    name: str, arguments: Sequence[str], *, tree: Path, most: float, check: Callable[[], None]
+) -> tuple[dict[str, Any] | None, str]:
+    """One run of the code in ``tree``: its verdict, if any, and its last words. What it started has ended then."""
     local, began = tree / ".local", time.monotonic()
-    argv = [sys.executable, str(tree / "manage.py"), "chaos", "--seed", str(seed)]
-    argv += ["--seconds", f"{seconds:g}", "--patience", f"{PATIENCE_SECONDS:g}"]
     without = ("DATABASE_URL", "REDIS_URL", "PYTHONPATH")
     environment = {key: value for key, value in os.environ.items() if key not in without}
     children = Children()
     try:
         child = children.start(
             name=name,
-            argv=argv,
+            argv=[sys.executable, str(tree / "manage.py"), "chaos", *arguments],
             ladder=Ladder(steps=((signal.SIGTERM, STOP_SECONDS),), group=False),
             env={**environment, "FLOTILLA_LOCAL": str(local)},
             cwd=tree,
             log=tree / "chaos.log",
         )
-        while child.exit_code() is None and time.monotonic() - began < seconds + LONGEST_SECONDS:
+        while child.exit_code() is None and time.monotonic() - began < most:
             check()
             time.sleep(LOOK_SECONDS)
         words = child.last_words()
     finally:
         children.close()
-        verdict = saved.path_of(local / "chaos", seed=seed)
-        found = saved.read(verdict)
-        if found:
-            kept = local_root() / "chaos" / "mutations" / f"{name}.json"
-            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            shutil.copyfile(verdict, kept)
+        found = _kept(name, local)
         erase(local)
-    return Trial(name, missed, found["rules"] if found else None, time.monotonic() - began, words)
+    return found, words
+
+
+def _kept(name: str, local: Path) -> dict[str, Any] | None:
+    """The verdict of a run, kept in our own folder for whoever wants to read it."""
+    for verdict in (local / "chaos").glob(saved.PATTERN):
+        kept = local_root() / "chaos" / "mutations" / f"{name}.json"
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copyfile(verdict, kept)
+        return saved.read(verdict)
+    return None

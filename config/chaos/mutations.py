@@ -30,10 +30,15 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One guard less. ``missed`` says what the promise loses with it."""
+    """One guard less.
+
+    ``missed`` says what the promise loses with it, ``under`` which kinds of fault it is there for: the run does no
+    others, so that it is short and a busy machine comes to it.
+    """
 
     name: str
     missed: str
+    under: Sequence[str]
     patches: Sequence[Patch]
 
 
@@ -52,6 +57,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "claim-release-no",
         "a late task claims what was released anew to somebody else",
+        ["gateway"],
         [
             Patch(
                 ALONE,
@@ -69,6 +75,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "claim-state",
         "a task that came twice claims what is being sent, or was",
+        ["gateway"],
         [
             Patch(
                 ALONE,
@@ -82,6 +89,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "claim-batch-state",
         "a paused or cancelled batch goes on",
+        ["fleet"],
         [
             Patch(
                 ALONE,
@@ -95,6 +103,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "claim-halt",
         "STOP ALL does not stop what is under way",
+        ["fleet", "freeze"],
         [
             Patch(
                 ALONE,
@@ -112,11 +121,13 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "lead-lock",
         "a claim that waited overtakes an opt-out",
+        ["fleet"],
         [Patch(ALONE, "    FOR SHARE OF l\n", ""), Patch(TOGETHER, "    FOR SHARE OF l SKIP LOCKED\n", "")],
     ),
     Mutation(
         "pacing-reservation",
         "a lost record breaks the rhythm",
+        ["ambush"],
         [
             Patch(
                 ALONE,
@@ -135,6 +146,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "one-in-flight",
         "two releasers fill one lane",
+        ["rogue"],
         [
             Patch(
                 "messaging/migrations/0001_initial.py",
@@ -146,6 +158,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "record-fence",
         "a worker that slept writes its outcome over a newer send",
+        ["gateway"],
         [
             Patch(
                 ALONE,
@@ -159,6 +172,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "lease-recovery",
         "what a dead worker held stays held",
+        ["kill", "ambush"],
         [
             Patch(
                 RECOVER,
@@ -170,6 +184,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "no-blind-resend",
         "an unknown outcome is sent again at a gateway that drops nothing",
+        ["kill", "ambush"],
         [
             Patch(
                 RECOVER,
@@ -181,6 +196,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     Mutation(
         "republish",
         "what the broker forgot is forgotten",
+        ["valkey"],
         [
             Patch(
                 RECOVER,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final
 
@@ -21,9 +21,9 @@ LOAD_AHEAD: Final = 2_500
 """No campaign is launched while so many messages wait: a machine that is behind would only show that it is slow."""
 CAMPAIGN_LEADS: Final = (250, 500)
 NAP_CHANCE: Final = 0.06
-SLOW_EVERY: Final = 6
+SLOW_EVERY: Final = 10
 """Of so many campaigns one goes to the slow devices, whose gaps outlast a lease and its recovery."""
-SLOW_LEADS: Final = (36, 44)
+SLOW_LEADS: Final = (60, 64)
 AMBUSH_SECONDS: Final = 60.0
 """For so long after the launch of a slow campaign somebody waits until several of its sends are under way; then both
 device workers die, and their records with them."""
@@ -46,6 +46,9 @@ DEVICE_WORKERS: Final = ("devices-a", "devices-b")
 WORKERS: Final = (*DEVICE_WORKERS, "control-a", "control-b")
 ARMED: Final = ("devices-a", "devices-b", "control-b")
 """Programs that run with failpoints: the first one only dawdles."""
+
+KINDS: Final = ("kill", "term", "freeze", "valkey", "postgres", "gateway", "fleet", "rogue", "ambush")
+"""Kinds of fault."""
 
 DECK: Final[tuple[tuple[str, str], ...]] = (
     ("kill", "devices-a"),
@@ -186,6 +189,12 @@ def make_plan(*, seed: int, seconds: float) -> Plan:
         skews={skewed.choice(WORKERS): round(skewed.choice((-1, 1)) * skewed.uniform(*SKEW_SECONDS), 1)},
         stuck_minutes=STUCK_QUEUED_MINUTES[seed % 2],
     )
+
+
+def focused(plan: Plan, *, kinds: Collection[str]) -> Plan:
+    """The plan with these kinds of fault only, and of the failpoints only the naps."""
+    naps = dict.fromkeys(DEVICE_WORKERS, f"before_claim=nap@{NAP_CHANCE}")
+    return replace(plan, faults=[fault for fault in plan.faults if fault.kind in kinds], arms=naps)
 
 
 def _faults(rng: Random, seconds: float) -> Iterator[Fault]:

@@ -16,7 +16,7 @@ from config.chaos.errors import unexpected
 from config.chaos.evidence import Evidence, Stuck
 from config.chaos.fleet import SLOW_DEVICES, SLOW_WEATHER, TEXT, Fleet, Load, make_fleet, slow_token
 from config.chaos.gateway import FORGETFUL
-from config.chaos.gather import PATIENCE_SECONDS, drain, gather, overdue
+from config.chaos.gather import PATIENCE_SECONDS, drain, gather, overdue, settle
 from config.chaos.incidents import Log
 from config.chaos.judge import Finding, judge
 from config.chaos.plan import (
@@ -38,9 +38,11 @@ from config.stack.children import Children
 from config.stack.ports import any_free_port
 from config.stack.programs import Ports
 
+HARMED = "requests while harm was done"
 READY_SECONDS = 120.0
 TICK_SECONDS = 0.05
 OVERDUE_LOOK_SECONDS = 5.0
+SETTLE_SECONDS = 10.0
 CALM_SECONDS = 180.0
 """How long the stack may take for what is left, once nothing is done to it any more."""
 SHARDS = 4
@@ -129,6 +131,8 @@ def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS)
         servers.release()
     stuck += performance.calm()
     doubling.join()
+    troupe.end_for_good()
+    settle(seconds=SETTLE_SECONDS)
     evidence = gather(
         witness=witness,
         expected=fleet.expected,
@@ -141,7 +145,7 @@ def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS)
         accepted=visitor.accepted,
     )
     notes = {
-        "requests while harm was done": sum(entry.begin < performance.calm_at for entry in evidence.entries),
+        HARMED: sum(entry.begin < performance.calm_at for entry in evidence.entries),
         "tasks repeated late": doubling.copies,
         "requests repeated to the API": visitor.repeats,
         "releases into taken lanes refused": sum(rogue.refused for rogue in performance.rogues),

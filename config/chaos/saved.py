@@ -15,11 +15,12 @@ from config.chaos.plan import Plan
 from config.chaos.run import Outcome
 
 MAX_FINDINGS: Final = 500
+PATTERN: Final = "verdict-*.json"
 
 
 def path_of(root: Path, *, seed: int) -> Path:
     """Where the verdict of a seed is kept."""
-    return root / f"verdict-{seed}.json"
+    return root / PATTERN.replace("*", str(seed))
 
 
 def save(root: Path, *, plan: Plan, outcome: Outcome) -> Path:

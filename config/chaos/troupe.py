@@ -128,6 +128,12 @@ class Troupe:
         """SIGKILL; False when it does not run just now."""
         return self._signal(name, signal.SIGKILL, KILLED)
 
+    def end_for_good(self) -> None:
+        """Kill everybody but the simulator; whoever calls this gives no more rounds, so that nobody is started again."""
+        for name in self._parts:
+            if name != SIMULATOR:
+                self.kill(name)
+
     def terminate(self, name: str) -> bool:
         """SIGTERM, as in a rolling restart; False when it does not run just now."""
         return self._signal(name, signal.SIGTERM, "terminated")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from config.chaos.mutants import WHOLE, Trial, caught_by, table
+from config.chaos.mutants import SECONDS, WHOLE, Trial, caught_by, table
 from config.chaos.mutations import MUTATIONS, DoesNotFit, Mutation, Patch, apply
+from config.chaos.plan import KINDS, focused, make_plan
 from tests.config.stack_support import CHECKOUT
 
 
@@ -33,11 +34,18 @@ def test_names_are_unique():
     assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS) > 6
 
 
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_what_a_guard_is_there_for_happens_in_its_run(mutation):
+    assert set(mutation.under) <= set(KINDS)
+    plan = focused(make_plan(seed=1, seconds=SECONDS), kinds=mutation.under)
+    assert {fault.kind for fault in plan.faults} == set(mutation.under)
+
+
 @pytest.mark.parametrize(("text", "times"), [("nothing\n", 0), ("guard\nguard\n", 2)])
 def test_a_guard_that_is_not_there_exactly_once_is_an_error(text, times, tmp_path):
     (tmp_path / "code.py").write_text(text)
     with pytest.raises(DoesNotFit, match=f"stands {times} times in code.py"):
-        apply(Mutation("guard", "it", [Patch("code.py", "guard", "")]), tree=tmp_path)
+        apply(Mutation("guard", "it", [], [Patch("code.py", "guard", "")]), tree=tmp_path)
     assert (tmp_path / "code.py").read_text() == text
 
 

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from config.chaos import report, saved
 from config.chaos.gather import PATIENCE_SECONDS
-from config.chaos.mutants import table, try_all
+from config.chaos.mutants import SECONDS, table, try_all
 from config.chaos.mutations import MUTATIONS
-from config.chaos.plan import Plan, make_plan
+from config.chaos.plan import KINDS, Plan, focused, make_plan
 from config.chaos.run import SETTINGS, Outcome, Theatre, perform
 from config.stack.children import Children
 from config.stack.errors import StackError
@@ -34,7 +34,7 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--seconds", type=float, help="how long harm is done (60; 40 for each mutation)")
+        parser.add_argument("--seconds", type=float, help=f"how long harm is done (60; {SECONDS:g} for each mutation)")
         parser.add_argument("--seed", type=int, default=1, help="the same seed is the same plan (1)")
         parser.add_argument(
             "--patience",
@@ -49,6 +49,9 @@ class Command(BaseCommand):
             choices=[mutation.name for mutation in MUTATIONS],
             help="take guards out of a copy of the code, one by one (all, or those named), and see that it is noticed",
         )
+        parser.add_argument(
+            "--only", nargs="+", choices=KINDS, default=KINDS, help="do these kinds of harm and no others"
+        )
         parser.add_argument("--on-these-servers", action="store_true", help=argparse.SUPPRESS)
 
     def handle(
@@ -57,11 +60,12 @@ class Command(BaseCommand):
         seconds: float | None,
         seed: int,
         patience: float,
+        only: Sequence[str],
         mutations: Sequence[str] | None,
         on_these_servers: bool,
         **_options: Any,
     ) -> None:
-        seconds = seconds or (60.0 if mutations is None else 40.0)
+        seconds = seconds or (60.0 if mutations is None else SECONDS)
         if not SHORTEST_SECONDS <= seconds <= 86_400:
             raise CommandError(f"--seconds must be from {SHORTEST_SECONDS} to 86400, not {seconds:g}.")
         if not 1 <= patience <= 3600:
@@ -70,8 +74,10 @@ class Command(BaseCommand):
             code = _mutate(mutations, seconds=seconds, seed=seed)
         else:
             plan = make_plan(seed=seed, seconds=seconds)
+            if set(only) != set(KINDS):
+                plan = focused(plan, kinds=only)
             perform_it = _perform if on_these_servers else _on_own_servers
-            code = perform_it(plan, patience=patience)
+            code = perform_it(plan, patience=patience, only=only)
         if code:
             sys.exit(code)
 
@@ -97,12 +103,13 @@ def _mutate(names: Sequence[str], *, seconds: float, seed: int) -> int:
     return 0 if all(trial.as_it_should_be for trial in trials) else 1
 
 
-def _on_own_servers(plan: Plan, *, patience: float) -> int:
+def _on_own_servers(plan: Plan, *, patience: float, only: Sequence[str]) -> int:
     """Start servers whose data is ours to destroy, whatever the environment names, and start them again when harmed."""
     for name in ("DATABASE_URL", "REDIS_URL"):
         os.environ.pop(name, None)
     again = [sys.executable, str(CHECKOUT / "manage.py"), "chaos", "--on-these-servers"]
     again += ["--seconds", f"{plan.seconds:g}", "--seed", str(plan.seed), "--patience", f"{patience:g}"]
+    again += ["--only", *only]
     stack = LocalStack(local_root() / STACK)
     try:
         with Interrupts().installed() as interrupts:
@@ -125,7 +132,7 @@ def _on_own_servers(plan: Plan, *, patience: float) -> int:
         raise CommandError(str(problem)) from None
 
 
-def _perform(plan: Plan, *, patience: float) -> int:
+def _perform(plan: Plan, *, patience: float, only: Sequence[str]) -> int:
     """Run the plan on the servers of the environment; 1 when a promise was broken."""
     if settings.LOCAL_DIR.name != STACK:
         raise CommandError("This would destroy the data of your stack: run it without --on-these-servers.")
@@ -155,10 +162,10 @@ def _perform(plan: Plan, *, patience: float) -> int:
         return 128 + interrupted.number
     except StackError as problem:
         raise CommandError(str(problem)) from None
-    return _tell(outcome, plan=plan, console=console)
+    return _tell(outcome, plan=plan, only=only, console=console)
 
 
-def _tell(outcome: Outcome, *, plan: Plan, console: Console) -> int:
+def _tell(outcome: Outcome, *, plan: Plan, only: Sequence[str], console: Console) -> int:
     path = saved.save(settings.LOCAL_DIR, plan=plan, outcome=outcome)
     console.print()
     for line in report.lines(outcome.evidence, outcome.findings):
@@ -166,9 +173,12 @@ def _tell(outcome: Outcome, *, plan: Plan, console: Console) -> int:
     console.print(report.table(outcome.evidence, outcome.findings, notes=outcome.notes))
     console.print(f"All of it: {path}", markup=False)
     if outcome.findings:
+        again = f"make chaos SECONDS={plan.seconds:g} SEED={plan.seed}"
+        if set(only) != set(KINDS):
+            again = f"manage.py chaos --seconds {plan.seconds:g} --seed {plan.seed} --only {' '.join(only)}"
         console.print(
-            f"[bold red]{len(outcome.findings)} promises broken.[/] The same plan again: "
-            f"make chaos SECONDS={plan.seconds:g} SEED={plan.seed}. Logs: {settings.LOCAL_DIR / 'logs'}"
+            f"[bold red]{len(outcome.findings)} promises broken.[/] The same plan again: {again}. "
+            f"Logs: {settings.LOCAL_DIR / 'logs'}"
         )
         return 1
     console.print("[bold green]Nothing lost, nothing twice, nothing stuck.[/]")
