@@ -129,7 +129,7 @@ class Troupe:
         return self._signal(name, signal.SIGKILL, KILLED)
 
     def end_for_good(self) -> None:
-        """Kill everybody but the simulator; whoever calls this gives no more rounds, so that nobody is started again."""
+        """Kill everybody but the simulator. No further rounds after this: they would start everybody again."""
         for name in self._parts:
             if name != SIMULATOR:
                 self.kill(name)
