@@ -20,7 +20,7 @@ outcome             what is known                                 what may follo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Protocol
@@ -31,7 +31,10 @@ IdSemantics = Literal["dedups", "searchable", "echoed", "none"]
 Transport = Literal["http", "session"]
 """``http``: a platform that is called; ``session``: a connection that one process holds."""
 
-ContentType = Literal["text", "image", "document", "video", "audio"]
+ContentType = Literal["text", "image", "document", "video", "audio", "template"]
+
+PairingWay = Literal["qr", "code"]
+"""How a device is linked to a phone: by scanning a picture, or by typing a code there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,15 @@ class Temporary:
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """Certainly not sent; the gateway asks for a rest of ``retry_after_seconds``, of all sends or only new contacts."""
+    """Certainly not sent; the gateway asks for a rest of ``retry_after_seconds``.
+
+    ``scope``: of the whole device, of its messages to people it has not written to before, or of this lead alone.
+    """
 
     code: str
     text: str
     retry_after_seconds: float
-    scope: Literal["device", "new_contacts"] = "device"
+    scope: Literal["device", "new_contacts", "lead"] = "device"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +149,37 @@ class Reply:
     device_id: int | None = None
 
 
-News = Receipt | Reply
+DeviceStatus = Literal["connected", "disconnected", "logged_out", "banned", "replaced"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceEvent:
+    """What a gateway tells about the device itself. ``replaced``: another client took its session over.
+
+    ``disconnected`` is news, not a verdict: gateways come back by themselves, and the next send finds out.
+    """
+
+    event_id: str
+    status: DeviceStatus
+    at: datetime
+    device_id: int | None = None
+    code: str = ""
+    text: str = ""
+
+
+News = Receipt | Reply | DeviceEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
     """One request to our webhook, as it came. ``headers`` have lower-case names; ``secrets`` are those that may have
-    signed it, the newest first."""
+    signed it, the newest first. ``device_id`` is known where the request came to a device's own address."""
 
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
     now: datetime
+    device_id: int | None = None
 
 
 class HookRefused(Exception):  # noqa: N818 - reads as a fact
@@ -176,11 +201,28 @@ class Malformed(HookRefused):
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """One attachment: where it can be fetched from, what it is, and its caption-independent file name."""
+    """One attachment, for gateways that fetch it and for those that want its bytes.
 
-    url: str
-    mime_type: str = ""
-    filename: str = ""
+    ``url`` is signed and good for a few hours; ``read`` gives the whole file, raising OSError when it is gone.
+    """
+
+    mime_type: str
+    filename: str
+    size_bytes: int
+    url: str = field(repr=False)
+    read: Callable[[], bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageTemplate:
+    """A text that the gateway approved beforehand: its name, its language as ``en_US``, and what fills its gaps.
+
+    ``parameters`` fill the body's gaps {{1}}, {{2}} … in their order.
+    """
+
+    name: str
+    language: str
+    parameters: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +241,7 @@ class Outgoing:
     text: str = field(repr=False)
     type: ContentType = "text"
     media: Media | None = field(default=None, repr=False)
+    template: MessageTemplate | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +305,45 @@ class Client(Protocol):
         ...
 
 
+PairingStatus = Literal["qr", "code", "waiting", "connected", "expired", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """How far the linking of a device to a phone has come.
+
+    ``qr`` is the text behind a picture to scan, ``qr_png`` the picture where the gateway gives nothing else, ``code``
+    what is to be typed on the phone; each good until ``expires_at``. ``text`` says in words what to do or what failed.
+    """
+
+    status: PairingStatus
+    qr: str = field(default="", repr=False)
+    qr_png: bytes = field(default=b"", repr=False)
+    code: str = field(default="", repr=False)
+    expires_at: datetime | None = None
+    phone: str = field(default="", repr=False)
+    text: str = ""
+
+
+class PairableClient(Client, Protocol):
+    """A client of an ``http`` driver whose ``pairing`` is not empty."""
+
+    def pair(self, *, phone: str | None = None) -> Pairing:
+        """Begin, or ask how far it is: called every few seconds. With ``phone`` by code, else by picture.
+
+        Never raises; a device that is linked already is ``connected``.
+        """
+        ...
+
+    def log_out(self) -> Accepted | Temporary | SessionLost:
+        """Unlink the device from its phone."""
+        ...
+
+    def restart(self) -> Accepted | Temporary | SessionLost:
+        """Have the gateway connect this device anew, keeping its link to the phone."""
+        ...
+
+
 class SearchableClient(Client, Protocol):
     """A client of a driver whose ``id_semantics`` is ``searchable``."""
 
@@ -281,15 +363,41 @@ class CredentialField:
     required: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Carries:
+    """What a gateway takes of one content type. None: no limit is published.
+
+    ``max_text`` counts characters of the text or the caption, 0 where there is no caption; ``media`` says how an
+    attachment gets there: fetched by the gateway, sent along as bytes, or whichever suits.
+    """
+
+    max_text: int | None = None
+    max_bytes: int | None = None
+    media: Literal["none", "url", "bytes", "either"] = "none"
+    mime_types: frozenset[str] | None = None
+
+
 class Driver(Protocol):
-    """A gateway protocol: what it needs, what it can carry, and how to get a client."""
+    """A gateway protocol: what it needs, what it can carry, and how to get a client.
+
+    ``window_hours``: free text reaches only people who wrote within so many hours; others need a template.
+    ``signs_webhooks``: whether its webhooks prove where they come from; if not, each device has an address that nobody
+    can guess. ``receipts`` and ``replies``: whether it tells of them at all. ``rate`` is what is published about its
+    speed, in words.
+    """
 
     kind: ClassVar[str]
     label: ClassVar[str]
     transport: ClassVar[Transport]
     id_semantics: ClassVar[IdSemantics]
     id_proof: ClassVar[str]
-    content_types: ClassVar[frozenset[ContentType]]
+    carries: ClassVar[Mapping[ContentType, Carries]]
+    window_hours: ClassVar[int | None]
+    pairing: ClassVar[frozenset[PairingWay]]
+    signs_webhooks: ClassVar[bool]
+    receipts: ClassVar[bool]
+    replies: ClassVar[bool]
+    rate: ClassVar[str]
     default_base_url: ClassVar[str]
     credential_fields: ClassVar[tuple[CredentialField, ...]]
 

@@ -20,6 +20,7 @@ body, which holds the time of signing; ``sender`` is the device's number here, a
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, get_args
 from urllib.parse import quote
 
@@ -28,6 +29,7 @@ from devices.gateways.base import (
     Absent,
     Accepted,
     CannotSay,
+    Carries,
     ContentType,
     CredentialField,
     DeviceConfig,
@@ -39,6 +41,7 @@ from devices.gateways.base import (
     News,
     Outcome,
     Outgoing,
+    PairingWay,
     Receipt,
     ReceiptStatus,
     Rejected,
@@ -181,7 +184,19 @@ class SimulatorDriver:
         "messaging/simulator/ledger.py keeps every accepted id per device; tests/devices/gateways/test_conformance.py "
         "sends one reference twice and counts one delivery."
     )
-    content_types: ClassVar[frozenset[ContentType]] = frozenset({"text", "image", "document", "video", "audio"})
+    carries: ClassVar[Mapping[ContentType, Carries]] = {
+        "text": Carries(),
+        "image": Carries(media="url"),
+        "document": Carries(media="url"),
+        "video": Carries(media="url"),
+        "audio": Carries(media="url"),
+    }
+    window_hours: ClassVar[int | None] = None
+    pairing: ClassVar[frozenset[PairingWay]] = frozenset()
+    signs_webhooks: ClassVar[bool] = True
+    receipts: ClassVar[bool] = True
+    replies: ClassVar[bool] = True
+    rate: ClassVar[str] = "as configured"
     default_base_url: ClassVar[str] = "http://127.0.0.1:8030"
     credential_fields: ClassVar[tuple[CredentialField, ...]] = (
         CredentialField(name="token", label="Device token", help_text="Any text: an unknown device springs to life."),

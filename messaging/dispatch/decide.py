@@ -60,7 +60,7 @@ def decide(
             return Decision(end, "rejected", error_code=code, error_text=text[:MAX_TEXT])
         case Temporary(code=code, text=text):
             return _try_again("temporary", code, text, attempt=attempt, minutes=retry_minutes, end=end)
-        case Throttled(code=code, text=text, retry_after_seconds=seconds):
+        case Throttled(code=code, text=text, retry_after_seconds=seconds, scope=scope):
             return Decision(
                 State.PENDING,
                 "throttled",
@@ -68,7 +68,7 @@ def decide(
                 free=True,
                 error_code=code,
                 error_text=text[:MAX_TEXT],
-                hold_device_seconds=seconds,
+                hold_device_seconds=seconds if scope == "device" else 0.0,
             )
         case SessionLost(code=code, text=text, banned=banned):
             return Decision(

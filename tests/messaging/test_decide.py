@@ -47,6 +47,9 @@ def test_an_unknown_outcome_never_becomes_failed_by_running_out_of_attempts() ->
 def test_being_throttled_rests_the_device_and_being_logged_out_asks_for_a_person() -> None:
     throttled = decide(Throttled("429", "", 30), attempt=1, retry_minutes=MINUTES, id_semantics="none")
     assert throttled.hold_device_seconds == 30
+    lead = decide(Throttled("131049", "", 30, "lead"), attempt=1, retry_minutes=MINUTES, id_semantics="none")
+    assert lead.hold_device_seconds == 0  # one person has had enough; the device goes on with the others
+    assert lead.wait_seconds == 30
     assert decide(SessionLost("401", ""), attempt=1, retry_minutes=MINUTES, id_semantics="none").device_needs_attention
 
 

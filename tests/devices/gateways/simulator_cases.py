@@ -35,7 +35,9 @@ PICTURE = Outgoing(
     phone="+628110000002",
     text="a caption",
     type="image",
-    media=Media(url="https://example.com/a.jpg", mime_type="image/jpeg", filename="a.jpg"),
+    media=Media(
+        mime_type="image/jpeg", filename="a.jpg", size_bytes=1, url="https://example.com/a.jpg", read=lambda: b"x"
+    ),
 )
 PICTURE_BODY = {
     "id": "ref-8",
