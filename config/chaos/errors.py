@@ -1,4 +1,4 @@
-"""What our programs logged: moves, and errors. Some of those are to be expected while their servers are taken away, others never are."""
+"""What our programs logged: moves, and errors, some of which are to be expected while their servers are away."""
 
 from __future__ import annotations
 
