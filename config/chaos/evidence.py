@@ -182,6 +182,6 @@ class Evidence:
     stops: Sequence[Stop] = ()
     opt_outs: Sequence[OptOut] = ()
     moved: frozenset[int] = frozenset()
-    """Messages that failover gave to another device: they keep no order there."""
+    """Messages that failover gave to another device, or that the rogue released out of turn: they keep no order."""
     accepted: Sequence[int] = ()
     """Single messages that the API said it had taken."""

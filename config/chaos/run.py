@@ -45,8 +45,9 @@ TICK_SECONDS = 0.05
 OVERDUE_LOOK_SECONDS = 5.0
 ANSWER_LOOK_SECONDS = 0.25
 SETTLE_SECONDS = 10.0
-CALM_SECONDS = 180.0
-"""How long the stack may take for what is left, once nothing is done to it any more."""
+CALM_SECONDS = 600.0
+"""How long the stack may take for what is left, once nothing is done to it any more: slow devices have long queues.
+Whatever makes no step for much less is stuck."""
 SHARDS = 4
 
 SETTINGS: Mapping[str, str] = {
@@ -142,7 +143,7 @@ def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS)
         stuck=stuck,
         problems=[*load.problems, *visitor.problems],
         errors=unexpected(logs),
-        moved=moved(logs),
+        moved=moved(logs).union(*(rogue.released for rogue in performance.rogues)),
         stops=load.stops,
         opt_outs=load.opt_outs,
         accepted=visitor.accepted,
@@ -152,7 +153,7 @@ def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS)
         "tasks repeated late": doubling.copies,
         "requests repeated to the API": visitor.repeats,
         "releases into taken lanes refused": sum(rogue.refused for rogue in performance.rogues),
-        "releases into lanes just freed": sum(rogue.released for rogue in performance.rogues),
+        "releases into lanes just freed": sum(len(rogue.released) for rogue in performance.rogues),
         "campaigns left out because the machine was behind": performance.left_out,
     }
     return Outcome(evidence, judge(evidence), notes)
