@@ -138,8 +138,17 @@ TEMPLATES = [
     }
 ]
 
+FLOTILLA_LEASE_SECONDS = _number("FLOTILLA_LEASE_SECONDS", 90)
+# A process that froze in the middle of a transaction holds what it locked. Long before the first lease that waits for
+# one of those rows ends, the server takes the transaction away from it.
+FLOTILLA_IDLE_TRANSACTION_SECONDS = _number("FLOTILLA_IDLE_TRANSACTION_SECONDS", FLOTILLA_LEASE_SECONDS / 3)
+
 _addresses = addresses()
 DATABASES = {"default": {**_addresses.database, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}}
+if FLOTILLA_IDLE_TRANSACTION_SECONDS:
+    _options = DATABASES["default"].setdefault("OPTIONS", {})
+    _timeout = f"-c idle_in_transaction_session_timeout={int(1000 * FLOTILLA_IDLE_TRANSACTION_SECONDS)}"
+    _options["options"] = f"{_options.get('options', '')} {_timeout}".strip()
 REDIS_URL = _addresses.redis_url
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}
@@ -256,7 +265,6 @@ FLOTILLA_DIGEST_SECONDS = 60 * _number("FLOTILLA_DIGEST_MINUTES", 60)
 FLOTILLA_DEFAULT_REGION = os.environ.get("FLOTILLA_DEFAULT_REGION", "MY")
 FLOTILLA_SHARDS = int(_number("FLOTILLA_SHARDS", 4))
 FLOTILLA_RETRY_MINUTES = [float(part) for part in _list("FLOTILLA_RETRY_MINUTES", "5,15,30,60,120")]
-FLOTILLA_LEASE_SECONDS = _number("FLOTILLA_LEASE_SECONDS", 90)
 FLOTILLA_REPUBLISH_SECONDS = _number("FLOTILLA_REPUBLISH_SECONDS", 15)
 FLOTILLA_STUCK_QUEUED_SECONDS = 60 * _number("FLOTILLA_STUCK_QUEUED_MINUTES", 5)
 FLOTILLA_STUCK_QUEUED_POLICY = _choice("FLOTILLA_STUCK_QUEUED_POLICY", "pending", "failed")
