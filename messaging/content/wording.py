@@ -61,7 +61,7 @@ class _Absent(Undefined):
             raise AttributeError(name)
         return self
 
-    def __getitem__(self, _: object) -> _Absent:
+    def __getitem__(self, _: object) -> _Absent:  # type: ignore[override] - it raises there
         return self
 
 
@@ -227,7 +227,7 @@ def _check_filter(node: nodes.Filter) -> None:
     if node.dyn_args is not None or node.dyn_kwargs is not None:
         raise TemplateSyntaxError("“*” is not allowed in a message.", node.lineno)
     try:
-        inspect.signature(known).bind(None, *node.args, **{one.key: one.value for one in node.kwargs})
+        inspect.signature(known).bind(None, *node.args, **{str(one.key): one.value for one in node.kwargs})
     except TypeError as problem:
         raise TemplateSyntaxError(f"Filter “{node.name}”: {problem}.", node.lineno) from None
 
