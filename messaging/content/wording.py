@@ -61,7 +61,7 @@ class _Absent(Undefined):
             raise AttributeError(name)
         return self
 
-    def __getitem__(self, _: object) -> _Absent:  # type: ignore[override] - it raises there
+    def __getitem__(self, _: object) -> _Absent:  # type: ignore[override]  # it raises there
         return self
 
 

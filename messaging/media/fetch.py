@@ -61,9 +61,7 @@ def fetch(
     ends = time.monotonic() + seconds
     at = url
     for _ in range(MAX_REDIRECTS + 1):
-        hop = _checked(
-            at, allow=allow, resolve=resolve or _resolve, seconds=min(ends - time.monotonic(), CONNECT_SECONDS)
-        )
+        hop = _checked(at, allow=allow, resolve=resolve or _resolve, in_time=time.monotonic() < ends)
         found = _get(hop, max_bytes=max_bytes, ends=ends)
         if isinstance(found, Fetched):
             return found
@@ -76,16 +74,14 @@ def fetch(
 # -- The guard ---------------------------------------------------------------------------------------------------------
 
 
-def _checked(url: str, *, allow: Sequence[str], resolve: Resolve, seconds: float) -> _Hop:
+def _checked(url: str, *, allow: Sequence[str], resolve: Resolve, in_time: bool) -> _Hop:
     if len(url) > MAX_ADDRESS or not url.isascii() or any(sign <= " " or sign == "\x7f" for sign in url):
-        raise MediaRefused("bad_url", "This is not an address: copy it whole, as https://example.com/picture.jpg.")
+        raise _not_an_address()
     try:
         parts = urlsplit(url)
         scheme, host, port = parts.scheme.lower(), (parts.hostname or "").rstrip("."), parts.port
     except ValueError:
-        raise MediaRefused(
-            "bad_url", "This is not an address: copy it whole, as https://example.com/picture.jpg."
-        ) from None
+        raise _not_an_address() from None
     if scheme not in PORTS or not host:
         raise MediaRefused("bad_url", "Only addresses that begin with https:// or http:// are fetched.")
     if parts.username is not None or parts.password is not None:
@@ -95,7 +91,7 @@ def _checked(url: str, *, allow: Sequence[str], resolve: Resolve, seconds: float
     if not allowed and port not in PORTS.values():
         raise MediaRefused("port_refused", "Only the usual ports, 80 and 443, are fetched from.")
     try:
-        addresses = resolve(host, port) if seconds > 0 else []
+        addresses = resolve(host, port) if in_time else []
     except (OSError, UnicodeError):
         addresses = []
     if not addresses:
@@ -104,6 +100,10 @@ def _checked(url: str, *, allow: Sequence[str], resolve: Resolve, seconds: float
         raise MediaRefused("private_address", "This address is not on the public Internet: upload the file instead.")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return _Hop(scheme, host, port, target, addresses[0], url)
+
+
+def _not_an_address() -> MediaRefused:
+    return MediaRefused("bad_url", "This is not an address: copy it whole, as https://example.com/picture.jpg.")
 
 
 def is_public(address: str) -> bool:
@@ -155,7 +155,7 @@ def _resolve(host: str, port: int) -> Sequence[str]:
 
 
 class _Pinned(http.client.HTTPConnection):
-    """A connection to the IP address that was checked, under the name that was asked for, within the call's deadline."""
+    """A connection to the IP address that was checked, under the name that was asked for, in the call's time."""
 
     def __init__(self, hop: _Hop) -> None:
         super().__init__(hop.host, hop.port)
@@ -191,9 +191,7 @@ def _get(hop: _Hop, *, max_bytes: int, ends: float) -> Fetched | str:
     except ssl.SSLError:
         raise MediaRefused("bad_certificate", "The address has no trusted TLS certificate.") from None
     except (OSError, http.client.HTTPException, ValueError):
-        raise MediaRefused(
-            "unreachable", "The file could not be fetched from there: try again, or upload it."
-        ) from None
+        raise MediaRefused("unreachable", "The file could not be fetched: try again, or upload it.") from None
     finally:
         connection.close()
         current_call.reset(token)

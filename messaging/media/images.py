@@ -12,7 +12,6 @@ animations, because a still of one is not what anybody meant to send.
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 
 from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat, UnidentifiedImageError
@@ -31,6 +30,7 @@ SIDES = (2560, 2048, 1600, 1280, 1024, 800, 640, 480, 320, 200)
 QUALITIES = range(25, 96)
 """Below 25 JPEG falls apart; above 95 it only grows."""
 
+_ORIENTATION = 0x0112
 BACKGROUND = (255, 255, 255)
 """What shows through a transparent picture: a sheet of paper."""
 
@@ -50,20 +50,15 @@ class Picture:
 def fit(data: bytes, *, max_bytes: int, max_pixels: int) -> Picture:
     """The picture in ``data``, in at most ``max_bytes``. Raises MediaRefused, saying what is wrong with it."""
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of pictures that we refuse by a limit of our own, right after.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return _fit(data, max_bytes=max_bytes, max_pixels=max_pixels)
+        return _fit(data, max_bytes=max_bytes, max_pixels=max_pixels)
     except MediaRefused:
         raise
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
         raise MediaRefused("too_many_pixels", _too_many(max_pixels)) from None
     except UnidentifiedImageError:
         raise MediaRefused(
             "image_unreadable", "This is not a picture that can be read: save it as JPEG or PNG."
         ) from None
-    except MemoryError:
-        raise MediaRefused("too_many_pixels", _too_many(max_pixels)) from None
     except Exception:  # noqa: BLE001 - a broken file makes Pillow's decoders raise whatever they stumble over
         raise MediaRefused("file_broken", "The picture is broken or cut off: save or download it again.") from None
 
@@ -78,12 +73,27 @@ def _fit(data: bytes, *, max_bytes: int, max_pixels: int) -> Picture:
         if source in {"JPEG", "MPO"}:
             opened.draft("RGB", (MAX_SIDE, MAX_SIDE))  # decodes to a half, a quarter, an eighth where that is enough
         opened.load()
+        if (kept := _as_it_is(opened, max_bytes=max_bytes)) is not None:
+            return Picture(kept, "image/jpeg", ".jpg", *opened.size, loss=0.0)
         picture = _flat(_in_srgb(ImageOps.exif_transpose(opened)))
+        picture.info.clear()  # comments and profiles would be saved along
     if source in LOSSLESS and max(picture.size) <= MAX_SIDE:
         kept = _png(picture)
         if len(kept) <= max_bytes:
             return Picture(kept, "image/png", ".png", *picture.size, loss=0.0)
     return _smallest_loss(picture, max_bytes=max_bytes)
+
+
+def _as_it_is(opened: Image.Image, *, max_bytes: int) -> bytes | None:
+    """A JPEG that needs nothing but to lose its metadata, with its own tables: encoding it anew would only cost."""
+    upright = opened.getexif().get(_ORIENTATION, 1) == 1
+    if opened.format != "JPEG" or opened.mode not in {"RGB", "L"} or not upright or opened.info.get("icc_profile"):
+        return None
+    if max(opened.size) > MAX_SIDE:
+        return None
+    out = io.BytesIO()
+    opened.save(out, "JPEG", quality="keep", optimize=True, comment=b"")
+    return out.getvalue() if out.tell() <= max_bytes else None
 
 
 def _in_srgb(picture: Image.Image) -> Image.Image:
@@ -108,9 +118,10 @@ def _in_srgb(picture: Image.Image) -> Image.Image:
 def _flat(picture: Image.Image) -> Image.Image:
     """Plain RGB: transparent parts show the background, sixteen bits become eight."""
     if picture.mode.startswith("I;16") or picture.mode in {"I", "F"}:
-        low, high = picture.getextrema()
-        deep = isinstance(high, int | float) and high > 255
-        return picture.point(lambda value: value / 257 if deep else value).convert("L").convert("RGB")
+        picture = picture.convert("F")
+        _, high = picture.getextrema()
+        factor = 1 / 257 if isinstance(high, float) and high > 255 else 1.0
+        return picture.point(lambda value: value * factor + 0.0).convert("L").convert("RGB")
     if picture.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         paper = Image.new("RGBA", layer.size, (*BACKGROUND, 255))

@@ -71,13 +71,14 @@ def sniff(data: bytes, *, name: str = "") -> Sniffed:
             return found
     if data.startswith(_PROGRAMS) or _MARKUP.match(data[:512]):
         raise MediaRefused("type_refused", "Programs and web pages are not sent: make a PDF or a picture of it.")
-    found = _container(data, PurePosixPath(name).suffix.lower()) or _text(data, PurePosixPath(name).suffix.lower())
-    if found is None:
+    ending = PurePosixPath(name).suffix.lower()
+    looks = _container(data, ending) or _text(data, ending)
+    if looks is None:
         raise MediaRefused(
             "type_unknown",
-            "This kind of file is not known. Pictures, PDF, office documents, CSV, MP4, MP3, Ogg and the like can be sent.",
+            "This kind of file is not known: send pictures, PDF, office documents, CSV, MP4, MP3, Ogg and the like.",
         )
-    return found
+    return looks
 
 
 def _container(data: bytes, ending: str) -> Sniffed | None:
@@ -91,12 +92,12 @@ def _container(data: bytes, ending: str) -> Sniffed | None:
         return _brand(data[8:12])
     if data[:4] == b"\x1aE\xdf\xa3":
         webm = b"webm" in data[:64]
-        return Sniffed(*(("video/webm", "video", ".webm") if webm else ("video/x-matroska", "video", ".mkv")))  # type: ignore[arg-type]
+        return Sniffed("video/webm", "video", ".webm") if webm else Sniffed("video/x-matroska", "video", ".mkv")
     if data[:4] == b"PK\x03\x04":
         return _zipped(data)
     if data[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
         return _OLD_OFFICE.get(ending, _OLD_OFFICE[".doc"])
-    if data[0] == 0xFF and len(data) > 1 and data[1] & 0xE0 == 0xE0:
+    if data[0] == 0xFF and len(data) > 1 and data[1] & 0xE0 == 0xE0 and data[1] & 0x06 != 0x06:  # UTF-16 has FF FE
         layer = data[1] & 0x06
         return Sniffed("audio/aac", "audio", ".aac") if layer == 0 else Sniffed("audio/mpeg", "audio", ".mp3")
     if data[:2] == b"BM" and len(data) > 26 and int.from_bytes(data[2:6], "little") in {0, len(data)}:
@@ -153,7 +154,7 @@ _UNFIT_FOR_NAMES = re.compile(r"[\x00-\x1f\x7f/\\:*?\"<>|\u200b-\u200f\u202a-\u2
 
 
 def tidy_name(name: str, *, ending: str, most: int = 150) -> str:
-    """A file's name as people may see it: its last part, one line, without signs that hide its ending, which is true."""
+    """A file's name as people may see it: one line, without signs that hide its ending, which is true."""
     last = _UNFIT_FOR_NAMES.sub("", name.replace("\\", "/").rsplit("/", 1)[-1])
     stem = " ".join(last.split()).strip(". ")
     known = {ending, ".jpeg" if ending == ".jpg" else ending, ".tiff" if ending == ".tif" else ending}
