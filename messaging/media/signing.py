@@ -24,9 +24,14 @@ def token_for(*, media_id: int, now: datetime) -> str:
     return _signer.sign(f"{media_id}-{int(until.timestamp())}").replace(":", ".")
 
 
+def path_for(*, media_id: int, now: datetime) -> str:
+    """The address within this site, for our own pages."""
+    return f"/media/{token_for(media_id=media_id, now=now)}"
+
+
 def address_of(*, media_id: int, now: datetime) -> str:
     """The whole address, as gateways reach it (FLOTILLA_URL)."""
-    return f"{settings.FLOTILLA_URL}/media/{token_for(media_id=media_id, now=now)}"
+    return f"{settings.FLOTILLA_URL}{path_for(media_id=media_id, now=now)}"
 
 
 def media_id_of(token: str, *, now: datetime) -> int:
