@@ -33,6 +33,7 @@ from devices.access import may_change
 from devices.admin_base import OwnedAdmin
 from devices.admin_pages import ask, back_to, change_url, confirmed, list_url, visible_or_404
 from devices.admin_text import label
+from messaging.admin_preview import PreviewMixin
 from messaging.admin_progress import bar
 from messaging.services import counts_of
 
@@ -66,7 +67,7 @@ class StateFilter(DropdownFilter):
 
 
 @admin.register(Campaign)
-class CampaignAdmin(OwnedAdmin):
+class CampaignAdmin(PreviewMixin, OwnedAdmin):
     """What to send, to whom, and when."""
 
     list_display = ("name", "state_label", "schedule", "last_run", "progress", "created_at")
@@ -74,12 +75,12 @@ class CampaignAdmin(OwnedAdmin):
     search_fields = ("name",)
     search_help_text = "Name of the campaign"
     autocomplete_fields = ("lead_device", "segment", "pool")
-    readonly_fields = ("state_label", "launched_at")
+    readonly_fields = ("state_label", "launched_at", "message_preview")
     actions = ("launch_campaigns",)
     actions_detail = ("launch_campaign", "clone_campaign")
     fieldsets = (
         (None, {"fields": ["owner", "name", "state_label", "launched_at"]}),
-        ("Content", {"fields": ["text"]}),
+        ("Content", {"fields": ["text", "message_preview"]}),
         (
             "Audience",
             {

@@ -16,8 +16,9 @@ from django.utils import timezone
 from devices.access import Access, OwnedQuerySet
 from devices.models import Device, Pool
 from leads.models import LeadStatus, Segment
+from messaging.content.problems import TemplateProblem
+from messaging.content.wording import check_template
 from messaging.models import Batch
-from messaging.rendering import TemplateProblem, check_template
 
 
 class CampaignState(models.TextChoices):

@@ -23,6 +23,7 @@ from messaging.api import MessageViewSet
 from messaging.api_erase import EraseView
 from messaging.api_halt import HaltView
 from messaging.api_history import HistoryView
+from messaging.api_media import MediaViewSet
 from messaging.api_transfer import TransferView
 
 router = SimpleRouter(trailing_slash=False)
@@ -35,6 +36,7 @@ router.register("segments", SegmentViewSet)
 router.register("campaigns", CampaignViewSet)
 router.register("runs", RunViewSet)
 router.register("messages", MessageViewSet)
+router.register("media", MediaViewSet, basename="media")
 
 v1 = [
     path("auth/token", TokenView.as_view(), name="token"),
