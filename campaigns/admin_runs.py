@@ -116,7 +116,7 @@ class RunAdmin(ReadOnlyAdmin):
             case "pause":
                 changed = services.pause(run)
             case "resume":
-                changed = services.resume(run)
+                changed = services.resume(run, now=timezone.now())
             case _:
                 changed = services.cancel(run, now=timezone.now())
         tell(self, request, run, what=what, changed=changed)

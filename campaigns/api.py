@@ -238,7 +238,7 @@ class RunViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMixin)
     def resume(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
         """Go on with exactly what is left."""
         run = self.get_object()
-        return self._moved(run, services.resume(run), BatchState.RUNNING)
+        return self._moved(run, services.resume(run, now=timezone.now()), BatchState.RUNNING)
 
     @extend_schema(request=None, responses=RunSerializer)
     @action(detail=True, methods=["post"])
