@@ -17,8 +17,12 @@ from campaigns.states import CampaignState, RunState
 from devices.access import Access, OwnedQuerySet
 from devices.models import Device, Pool
 from leads.models import Lead, LeadStatus, Segment
+from messaging.content.greeting import LANGUAGE_NAMES
+from messaging.content.problems import ContentRefused, TemplateProblem
+from messaging.content.shape import ON_MISSING, TYPES, parse
+from messaging.content.wording import check_template
+from messaging.media.models import MediaFile
 from messaging.models import Batch
-from messaging.rendering import TemplateProblem, check_template
 
 
 class Schedule(models.TextChoices):
@@ -61,7 +65,27 @@ class Campaign(models.Model):
     name = models.CharField(max_length=150)
     state = models.CharField(max_length=10, choices=CampaignState, default=CampaignState.DRAFT)
 
-    text = models.TextField(help_text="Variables as {{ name }}; a fallback as {{ name or 'friend' }}.")
+    content_type = models.CharField(
+        max_length=8, choices=[(kind, kind.capitalize()) for kind in TYPES], default="text", help_text="What is sent."
+    )
+    text = models.TextField(
+        blank=True, help_text="The text or caption. Variables as {{ name }}; a fallback as {{ name or 'friend' }}."
+    )
+    media = models.ForeignKey(
+        MediaFile, on_delete=models.PROTECT, null=True, blank=True, related_name="+", help_text="The attachment."
+    )
+    template = models.JSONField(
+        null=True, blank=True, help_text='As {"name": "order_sent", "language": "en", "parameters": ["{{ name }}"]}.'
+    )
+    greeting = models.CharField(
+        max_length=2, choices=list(LANGUAGE_NAMES.items()), blank=True, help_text="Greet by the lead's time of day."
+    )
+    on_missing = models.CharField(
+        max_length=8,
+        choices=[(choice, choice.capitalize()) for choice in ON_MISSING],
+        default="fallback",
+        help_text="Where a lead lacks a value without a fallback: leave a gap, or hold the message until it is there.",
+    )
 
     status = models.CharField(
         max_length=10, choices=LeadStatus, blank=True, help_text="Empty: prospects and customers."
@@ -169,11 +193,29 @@ class Campaign(models.Model):
         except schedules.ScheduleProblem as problem:
             errors[problem.field] = str(problem)
         try:
-            check_template(self.text)
-        except TemplateProblem as problem:
-            errors["text"] = str(problem)
+            parse(self.content())
+        except ContentRefused as refused:
+            for problem in refused.problems:
+                name = problem.field.partition(".")[0]
+                errors.setdefault({"type": "content_type"}.get(name, name) or "text", problem.text)
+        if self.media is not None and self.media.kind != self.content_type and "media" not in errors:
+            errors["media"] = (
+                f"“{self.media}” is stored as {self.media.kind}, and this is to be sent as {self.content_type}."
+            )
         if errors:
             raise ValidationError(errors)
+
+    def content(self, *, text: str | None = None) -> dict[str, Any]:
+        """What a batch of it carries (:mod:`messaging.content.shape`), with a variant's ``text`` instead of its own."""
+        said = self.text if text is None else text
+        parts = {
+            "text": said if said or self.content_type == "text" else None,
+            "media": self.media_id,
+            "template": self.template,
+            "greeting": self.greeting or None,
+            "on_missing": self.on_missing if self.on_missing != "fallback" else None,
+        }
+        return {"type": self.content_type, **{name: part for name, part in parts.items() if part is not None}}
 
     def save(self, **kwargs: Any) -> None:
         """Store the row; after a change of the schedule the tick plans anew from here on, not from the past."""

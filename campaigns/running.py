@@ -115,7 +115,7 @@ def _open(campaign: Campaign, *, text: str, origin: str, name: str, now: datetim
         owner=campaign.owner,
         name=name[:200],
         origin=origin,
-        content={"type": "text", "text": text},
+        content=campaign.content(text=text),
         now=now,
         delay_min_seconds=campaign.delay_min_seconds,
         delay_max_seconds=campaign.delay_max_seconds,

@@ -54,7 +54,8 @@ CAMPAIGN_PAUSED = "Its campaign is paused."
 """Reason of the batches that a paused campaign stops: resuming it resumes these and no others."""
 
 CLONED = (
-    *("owner", "text", "status", "niches", "triggers", "lead_device", "segment", "routing", "pool", "limit_per_device"),
+    *("owner", "content_type", "text", "media", "template", "greeting", "on_missing"),
+    *("status", "niches", "triggers", "lead_device", "segment", "routing", "pool", "limit_per_device"),
     *("delay_min_seconds", "delay_max_seconds", "expires_after_days"),
     *("pause_at_percent", "pause_window_minutes", "pause_min_calls"),
     *("schedule", "scheduled_at", "cron", "time_zone", "catch_up"),

@@ -295,6 +295,13 @@ if FLOTILLA_SUPPRESSION_SCOPE not in {"owner", "installation"}:
     raise ImproperlyConfigured(
         f"FLOTILLA_SUPPRESSION_SCOPE must be owner or installation, not “{FLOTILLA_SUPPRESSION_SCOPE}”."
     )
+# Attachments: messaging/media. Private addresses are fetched from only if they are named, as "127.0.0.1:8030".
+FLOTILLA_MEDIA_URL_HOURS = _number("FLOTILLA_MEDIA_URL_HOURS", 24)
+FLOTILLA_MEDIA_MAX_BYTES = int(1_048_576 * _number("FLOTILLA_MEDIA_MAX_MB", 100))
+FLOTILLA_MEDIA_FETCH_SECONDS = _number("FLOTILLA_MEDIA_FETCH_SECONDS", 20)
+FLOTILLA_MEDIA_FETCH_ALLOW = _list("FLOTILLA_MEDIA_FETCH_ALLOW")
+FLOTILLA_IMAGE_BYTES = int(1024 * _number("FLOTILLA_IMAGE_KB", 350))
+FLOTILLA_IMAGE_PIXELS = int(1_000_000 * _number("FLOTILLA_IMAGE_MEGAPIXELS", 60))
 # Where a gateway kind is reached unless a device says otherwise: "simulator=http://127.0.0.1:9000,wablas=https://…"
 FLOTILLA_GATEWAY_URLS = dict(pair.split("=", 1) for pair in _list("FLOTILLA_GATEWAY_URLS") if "=" in pair)
 

@@ -20,8 +20,8 @@ from devices.models import Device
 from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
 from messaging import failures, retrying, services, settling
+from messaging.content.wording import MAX_TEXT
 from messaging.models import MESSAGE_STATES, Attempt, Message
-from messaging.rendering import MAX_TEXT
 from messaging.states import REPORT_WORDS, State
 from messaging.why import why_not_sent
 

@@ -18,9 +18,10 @@ from leads import suppression
 from leads.models import Lead
 from leads.optout import Heard
 from leads.phones import PhoneProblem, parse_phone
+from messaging.content.problems import TemplateProblem
+from messaging.content.wording import check_template
 from messaging.ending import ENDS, end_unsent
 from messaging.models import Batch, BatchState, Message, Priority, Stream
-from messaging.rendering import TemplateProblem, check_template
 from messaging.states import IN_FLIGHT, State
 from messaging.waking import wake
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 
+from messaging.content.prepare import variables_of
 from messaging.dispatch import courtesy
 from messaging.dispatch.breaker import Address
 from messaging.dispatch.pool import Row
@@ -107,7 +108,6 @@ def job_of(found: Row) -> Job:
     window = None
     if row.window_start is not None and row.window_end is not None:
         window = Window(row.window_start, row.window_end, ZoneInfo(row.zone or settings.TIME_ZONE))
-    name = row.name or ""
     return Job(
         message_id=row.message_id,
         release_no=row.release_no,
@@ -128,13 +128,12 @@ def job_of(found: Row) -> Job:
         warm_up_cap=warm_up_cap(age=row.now - row.warm_from) if row.warm_from else None,
         window=window,
         lead=courtesy.Addressee(phone=row.phone, zone=row.lead_zone or "", bulk=row.priority > Priority.INTERACTIVE),
-        variables={
-            **(row.custom or {}),
-            "name": name,
-            "first_name": name.split(" ", 1)[0],
-            "phone": row.phone,
-            "status": row.status or "",
-            "niches": row.niches or [],
-            "triggers": row.triggers or [],
-        },
+        variables=variables_of(
+            name=row.name or "",
+            phone=row.phone,
+            status=row.status or "",
+            niches=row.niches or [],
+            triggers=row.triggers or [],
+            custom=row.custom or {},
+        ),
     )
