@@ -195,9 +195,9 @@ class Campaign(models.Model):
         try:
             parse(self.content())
         except ContentRefused as refused:
-            for problem in refused.problems:
-                name = problem.field.partition(".")[0]
-                errors.setdefault({"type": "content_type"}.get(name, name) or "text", problem.text)
+            for each in refused.problems:
+                name = each.field.partition(".")[0]
+                errors.setdefault({"type": "content_type"}.get(name, name) or "text", each.text)
         if self.media is not None and self.media.kind != self.content_type and "media" not in errors:
             errors["media"] = (
                 f"“{self.media}” is stored as {self.media.kind}, and this is to be sent as {self.content_type}."

@@ -102,13 +102,16 @@ def send_single(
     lead: Lead | None = None,
     phone: str | None = None,
     device: Device | None = None,
+    content: Mapping[str, Any] | None = None,
 ) -> Message:
     """One message to one lead or phone number, ahead of bulk. Raises SendRefused, naming the field.
 
     A number that is not a lead yet becomes one. Without ``device`` the lead's own is used, else any connected one.
+    ``content``, which has to be checked already, goes out instead of ``text``.
     """
     try:
-        check_template(text)
+        if content is None:
+            check_template(text)
     except TemplateProblem as problem:
         raise SendRefused("bad_text", str(problem), "text") from None
     with transaction.atomic():
@@ -131,7 +134,7 @@ def send_single(
         batch = open_batch(
             owner=owner,
             name=f"To {lead}"[:200],
-            content={"type": "text", "text": text},
+            content=content or {"type": "text", "text": text},
             now=now,
             priority=Priority.INTERACTIVE,
         )
