@@ -67,6 +67,8 @@ def fill_chunk(
         room = chunk if limit is None or not devices else len(devices) * limit - _made(batch)
         wanted = min(chunk, room)
         upper, picked = _pick(batch, leads.filter(pk__gt=batch.fill_cursor), devices, wanted) if wanted > 0 else (0, 0)
+        if picked:
+            _hold_devices(batch)
         made = _insert(batch) if picked else 0
         failpoints.hit("mid_fan_out")
         if picked:
@@ -117,6 +119,22 @@ def _pick(batch: Batch, leads: QuerySet[Lead], devices: Sequence[int], chunk: in
         cursor.execute("SELECT coalesce(max(id), 0), count(*) FROM fan_out")
         upper, picked = cursor.fetchone()
     return upper, picked
+
+
+def _hold_devices(batch: Batch) -> None:
+    """Keep the devices of this chunk from being deleted before its commit. Raises FanOutBusy if one is gone already.
+
+    The foreign key would find it at the commit only; the next try asks for the devices anew.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """WITH wanted AS (SELECT DISTINCT device_id AS id FROM fan_out WHERE device_id IS NOT NULL),
+                    held AS (SELECT d.id FROM devices_device d JOIN wanted USING (id) ORDER BY d.id FOR KEY SHARE OF d)
+               SELECT (SELECT count(*) FROM wanted) - (SELECT count(*) FROM held)"""
+        )
+        (gone,) = cursor.fetchone()
+    if gone:
+        raise FanOutBusy(f"{gone} devices of batch {batch.pk} were deleted meanwhile")
 
 
 def _insert(batch: Batch) -> int:
