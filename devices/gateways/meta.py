@@ -206,9 +206,7 @@ class MetaDriver:
         CredentialField(
             name="phone_number_id", label="Phone number ID", help_text="Not the number itself.", secret=False
         ),
-        CredentialField(
-            name="app_secret", label="App secret", help_text="Signs receipts and replies.", required=False
-        ),
+        CredentialField(name="app_secret", label="App secret", help_text="Signs receipts and replies.", required=False),
         CredentialField(
             name="verify_token",
             label="Verify token",
@@ -223,7 +221,9 @@ class MetaDriver:
 
     def option_problems(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """``version`` is the one option."""
-        problems = [f"{name}: there is no such option; version is the one." for name in sorted(set(options) - {"version"})]
+        problems = [
+            f"{name}: there is no such option; version is the one." for name in sorted(set(options) - {"version"})
+        ]
         version = options.get("version", VERSION)
         if not isinstance(version, str) or not _VERSION.fullmatch(version):
             problems.append(f"version: write it as {VERSION}.")

@@ -6,54 +6,49 @@ in no list here says nothing about whether the message was sent.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from devices.gateways.base import Outcome, Rejected, SessionLost, Temporary, Throttled, Unknown
 
 DAY = 86_400.0
+WINDOW_CLOSED = "This person has not written for 24 hours: use a template."
 
-THROTTLED_NUMBER = frozenset({4, 80007, 130429})
-THROTTLED_PAIR = 131056
-SPAM = 131048
-MARKETING_CAP = 131049
-WINDOW_CLOSED = 131047
-UNCLEAR = 1
-BANNED = frozenset({368, 131031})
-PAUSED = frozenset({130497, 133016})
-MUST_BE_FIXED = frozenset(
-    {0, 3, 10, 33, 190, 131005, 131037, 131042, 131045, 133000, 133005, 133006, 133008, 133009, 133010, 133015, 134011}
-    | set(range(200, 300))
-)
-TEMPORARY = frozenset({2, 131000, 131016, 131053, 131057, 133004})
-LEAD = frozenset({130472, 131021, 131026, 131030, 131050})
-CONTENT = frozenset(
-    {100, 131008, 131009, 131051, 131052, 132000, 132001, 132005, 132007, 132012, 132015, 132016, 132068, 132069, 135000}
-)
+_Make = Callable[[str, str, float], Outcome]
+"""Of a code's name, Meta's words, and the seconds that they asked for (0: they named no time)."""
+
+_BY_CODE: dict[int, _Make] = {}
+
+
+def _means(codes: Iterable[int], make: _Make) -> None:
+    _BY_CODE.update(dict.fromkeys(codes, make))
+
+
+_means((4, 80007, 130429), lambda name, words, rest: Throttled(name, words, rest or 60.0))
+_means((131056,), lambda name, words, rest: Throttled(name, words, rest or 64.0, scope="lead"))  # too fast to one
+_means((131049,), lambda name, words, rest: Throttled(name, words, max(rest, DAY), scope="lead"))  # marketing cap
+_means((131048,), lambda name, words, rest: Throttled(name, words, max(rest, 3600.0)))  # spam rate
+_means((131047,), lambda name, words, _: Rejected(name, f"{WINDOW_CLOSED} ({words})"))
+_means((368, 131031), lambda name, words, _: SessionLost(name, words, banned=True))  # policy, locked
+_means((130497, 133016), lambda name, words, _: SessionLost(name, words))  # country, too many registrations
+_means((0, 190), lambda name, words, _: SessionLost(name, words))  # token
+_means((3, 10, *range(200, 300), 131005), lambda name, words, _: SessionLost(name, words))  # permission
+_means((33, 131037, 131042, 131045, 134011), lambda name, words, _: SessionLost(name, words))  # number, payment
+_means(
+    (133000, 133005, 133006, 133008, 133009, 133010, 133015), lambda name, words, _: SessionLost(name, words)
+)  # registration
+_means((2, 131000, 131016, 131053, 131057, 133004), lambda name, words, _: Temporary(name, words))
+_means((130472, 131021, 131026, 131030, 131050), lambda name, words, _: Rejected(name, words))  # this person
+_means((100, 131008, 131009, 131051, 131052, 135000), lambda name, words, _: Rejected(name, words))  # this content
+_means(
+    (132000, 132001, 132005, 132007, 132012, 132015, 132016, 132068, 132069),
+    lambda name, words, _: Rejected(name, words),
+)  # this template
+_means((1,), lambda name, words, _: Unknown(name, words))
 
 
 def outcome_of(code: object, words: str, *, retry_after_seconds: float) -> Outcome | None:
     """The outcome of an error; None if its code is in no list. ``retry_after_seconds`` 0: they named no time."""
-    if isinstance(code, bool) or not isinstance(code, int):
-        return None
-    name = f"meta_{code}"
-    words = words or f"Meta gives no words for error {code}."
-    if code in THROTTLED_NUMBER:
-        return Throttled(name, words, retry_after_seconds or 60.0)
-    if code == THROTTLED_PAIR:
-        return Throttled(name, words, retry_after_seconds or 64.0, scope="lead")
-    if code == MARKETING_CAP:
-        return Throttled(name, words, max(retry_after_seconds, DAY), scope="lead")
-    if code == SPAM:
-        return Throttled(name, words, max(retry_after_seconds, 3600.0))
-    if code == WINDOW_CLOSED:
-        remedy = "This person has not written for 24 hours: use a template."
-        return Rejected(name, f"{remedy} ({words})")
-    if code in BANNED:
-        return SessionLost(name, words, banned=True)
-    if code in PAUSED or code in MUST_BE_FIXED:
-        return SessionLost(name, words)
-    if code in TEMPORARY:
-        return Temporary(name, words)
-    if code in LEAD or code in CONTENT:
-        return Rejected(name, words)
-    if code == UNCLEAR:
-        return Unknown(name, words)
-    return None
+    make = _BY_CODE.get(code) if isinstance(code, int) and not isinstance(code, bool) else None
+    return (
+        make(f"meta_{code}", words or f"Meta gives no words for error {code}.", retry_after_seconds) if make else None
+    )

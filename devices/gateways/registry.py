@@ -6,9 +6,19 @@ A new gateway is a driver module, a line here, and its cases in the conformance 
 from __future__ import annotations
 
 from devices.gateways.base import Driver
+from devices.gateways.generic import GenericDriver
+from devices.gateways.meta import MetaDriver
 from devices.gateways.simulator import SimulatorDriver
+from devices.gateways.wablas import WablasDriver
+from devices.gateways.whacenter import WhacenterDriver
 
-_DRIVERS: tuple[Driver, ...] = (SimulatorDriver(),)
+_DRIVERS: tuple[Driver, ...] = (
+    SimulatorDriver(),
+    MetaDriver(),
+    WablasDriver(),
+    WhacenterDriver(),
+    GenericDriver(),
+)
 
 _BY_KIND: dict[str, Driver] = {driver.kind: driver for driver in _DRIVERS}
 
