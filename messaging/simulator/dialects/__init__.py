@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from messaging.simulator.dialects.base import Dialect
 from messaging.simulator.dialects.forgetful import Forgetful
+from messaging.simulator.dialects.meta import Meta
 from messaging.simulator.dialects.native import Native
+from messaging.simulator.dialects.wablas import Wablas
+from messaging.simulator.dialects.whacenter import Whacenter
 
-DIALECTS: tuple[Dialect, ...] = (Native(), Forgetful())
+DIALECTS: tuple[Dialect, ...] = (
+    Native(),
+    Forgetful(),
+    Meta(),
+    Wablas(),
+    Whacenter(),
+)
