@@ -183,7 +183,7 @@ class Ledger:
         reference = self._reference[n] if dedups else None
         if reference is None:
             self._deliver(n)
-            return _external_id(self._name(n), str(n), str(self._at[n])), True
+            return self._own_id(n), True
         known = self._accepted.setdefault(self._name(n), set())
         if reference in known:
             self._fate[n] = REPEATED
@@ -195,7 +195,15 @@ class Ledger:
 
     def find(self, *, device: str, reference: str) -> str | None:
         """The external id under which this device's message of that id was accepted; None if it never was."""
-        return _external_id(device, reference) if reference in self._accepted.get(device, ()) else None
+        if reference in self._accepted.get(device, ()):
+            return _external_id(device, reference)
+        for n in self._by_device.get(device, ()):  # a gateway that can be searched and drops no repeats
+            if self._fate[n] == DELIVERED and self._reference[n] == reference:
+                return self._own_id(n)
+        return None
+
+    def _own_id(self, n: int) -> str:
+        return _external_id(self._name(n), str(n), str(self._at[n]))
 
     def _deliver(self, n: int) -> None:
         self._fate[n] = DELIVERED

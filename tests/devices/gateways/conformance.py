@@ -29,6 +29,8 @@ class Exchange:
     answer: bytes
     outcome: Outcome
     answer_headers: tuple[str, ...] = ()
+    form: bool = False
+    """The body travels as a form; ``body`` holds its texts."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,18 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Suite:
-    """One driver's part. ``config`` takes the gateway's address, a device token and deadlines."""
+    """One driver's part. ``config`` takes the gateway's address, a device token and deadlines.
+
+    The rest says what a gateway cannot say: that a device is banned and not just logged out, an id for each message it
+    takes, our own number of the message.
+    """
 
     kind: str
     config: Callable[[str, str, Deadlines], DeviceConfig]
     exchanges: tuple[Exchange, ...]
     behaviours: tuple[Behaviour, ...]
+    knows_bans: bool = True
+    names_messages: bool = True
+    carries_number: bool = False
+    unsupported: tuple[Outgoing, ...] = ()
+    """Messages that this gateway carries not at all."""

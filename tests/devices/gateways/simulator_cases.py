@@ -139,4 +139,4 @@ BEHAVIOURS = (
     ),
 )
 
-SUITE = Suite(kind="simulator", config=_config, exchanges=EXCHANGES, behaviours=BEHAVIOURS)
+SUITE = Suite(kind="simulator", config=_config, exchanges=EXCHANGES, behaviours=BEHAVIOURS, carries_number=True)
