@@ -22,6 +22,7 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("hooks/leads/<slug:key>", lead_hooks.receive, name="lead-hook"),
     path("hooks/<slug:gateway>", hooks.receive, name="hook"),
+    path("hooks/<slug:gateway>/<slug:key>", hooks.receive_for_device, name="device-hook"),
     path("api/", include("config.api.urls")),
     path("admin/", admin.site.urls),
 ]
