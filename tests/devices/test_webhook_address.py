@@ -55,7 +55,7 @@ def test_the_devices_page_shows_the_address_and_changes_it(settings):
     device = make_device(owner=owner)
     client, page = signed_in(owner), f"/admin/devices/device/{device.pk}/change/"
     assert "None yet" in client.get(page).content.decode()
-    action = f"/admin/devices/device/{device.pk}/rotate-webhook/"
+    action = f"/admin/devices/device/{device.pk}/rotate_webhook/"
     assert "A webhook address for" in client.get(action).content.decode()
     assert hook_keys.current(device=device) is None, "asking changes nothing"
     client.post(action, {"confirmed": "yes"})
