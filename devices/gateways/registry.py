@@ -6,9 +6,19 @@ A new gateway is a driver module, a line here, and its cases in the conformance 
 from __future__ import annotations
 
 from devices.gateways.base import Driver
+from devices.gateways.evolution import EvolutionDriver
+from devices.gateways.gowa import GowaDriver
 from devices.gateways.simulator import SimulatorDriver
+from devices.gateways.waha import WahaDriver
+from devices.gateways.wuzapi import WuzapiDriver
 
-_DRIVERS: tuple[Driver, ...] = (SimulatorDriver(),)
+_DRIVERS: tuple[Driver, ...] = (
+    SimulatorDriver(),
+    GowaDriver(),
+    WahaDriver(),
+    EvolutionDriver(),
+    WuzapiDriver(),
+)
 
 _BY_KIND: dict[str, Driver] = {driver.kind: driver for driver in _DRIVERS}
 
