@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, cast, get_args
 from urllib.parse import quote, urlencode
 
-from devices.gateways import http
+from devices.gateways import http, payloads
 from devices.gateways.base import (
     Accepted,
     Carries,
@@ -79,10 +79,9 @@ class GenericClient:
         described = self._described
         if self._problem is not None:
             return self._problem
-        if outgoing.type == "text":
-            template: Mapping[str, Any] | None = described.body
-        else:
-            template = described.media_body if outgoing.media is not None else None
+        if refused := payloads.refusal(outgoing, carries=GenericDriver.carries, label=GenericDriver.label):
+            return refused
+        template = described.body if outgoing.media is None else described.media_body
         if template is None:
             return Rejected("not_supported", f"This device's options describe no {outgoing.type}.")
         values = {**self._own, **_values(outgoing)}
@@ -201,7 +200,7 @@ class GenericDriver:
     """Whatever speaks HTTP."""
 
     kind: ClassVar[str] = "generic"
-    label: ClassVar[str] = "HTTP gateway, described by options"
+    label: ClassVar[str] = "Any HTTP gateway"
     transport: ClassVar[Transport] = "http"
     id_semantics: ClassVar[IdSemantics] = "none"
     id_proof: ClassVar[str] = ""

@@ -18,7 +18,7 @@ from hmac import compare_digest
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from devices.gateways import http, webhooks
+from devices.gateways import http, payloads, webhooks
 from devices.gateways.base import (
     Accepted,
     Carries,
@@ -45,7 +45,6 @@ from devices.gateways.meta_codes import outcome_of
 
 VERSION = "v23.0"
 FIELDS = "id,display_phone_number,quality_rating,status,throughput,whatsapp_business_manager_messaging_limit"
-MEDIA = frozenset({"image", "video", "document", "audio"})
 MAX_OPAQUE = 512
 ABLE, GONE = frozenset({"CONNECTED", "FLAGGED"}), frozenset({"DISCONNECTED", "DELETED", "MIGRATED", "UNVERIFIED"})
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]")
@@ -67,6 +66,8 @@ class MetaClient:
 
     def send(self, outgoing: Outgoing) -> Outcome:
         """Post one message. Media travel as a link, which Meta fetches."""
+        if refused := payloads.refusal(outgoing, carries=MetaDriver.carries, label=MetaDriver.label):
+            return refused
         content = _content(outgoing)
         if content is None:
             return Rejected("not_supported", f"There is nothing to send as {outgoing.type}.")
@@ -147,10 +148,10 @@ def _content(outgoing: Outgoing) -> dict[str, Any] | None:
             filled = [{"type": "text", "text": text} for text in outgoing.template.parameters]
             components.append({"type": "body", "parameters": filled})
         return {**template, **({"components": components} if components else {})}
-    if outgoing.type not in MEDIA or outgoing.media is None:
+    if outgoing.media is None:
         return None
     content = {"link": outgoing.media.url}
-    if outgoing.text and outgoing.type != "audio":
+    if outgoing.text:
         content["caption"] = outgoing.text
     if outgoing.type == "document":
         content["filename"] = outgoing.media.filename
@@ -192,7 +193,7 @@ class MetaDriver:
         "audio": Carries(
             0, 16_000_000, "url", frozenset({"audio/aac", "audio/mp4", "audio/mpeg", "audio/amr", "audio/ogg"})
         ),
-        "template": Carries(media="url"),
+        "template": Carries(),
     }
     window_hours: ClassVar[int | None] = 24
     pairing: ClassVar[frozenset[PairingWay]] = frozenset()

@@ -51,14 +51,13 @@ from devices.gateways.base import (
     Temporary,
     Throttled,
     Transport,
-    Unknown,
 )
 from devices.gateways.bodies import event_id, fields_of, flag, moment_or, phone_of, said
+from devices.gateways.hosted import form_of, picture
+from devices.gateways.json_client import JsonClient, Standing
 from devices.gateways.webhooks import MAX_REPLY, MAX_TEXT
 
-MEDIA = frozenset({"image", "document", "video", "audio"})
 MAX_BYTES = 2_000_000
-PNG = b"\x89PNG\r\n\x1a\n"
 
 LOGGED_OUT = SessionLost("logged_out", "The device is disconnected from WhatsApp: scan its QR code again.")
 WORDS: tuple[tuple[tuple[str, ...], Outcome], ...] = (
@@ -87,53 +86,54 @@ _DEVICE: Mapping[str, DeviceStatus] = {"connected": "connected", "disconnected":
 _NOT_SENT = frozenset({"cancel", "reject", "rejected"})
 
 
-class WablasClient:
-    """One Wablas device. Holds no connection of its own, so any number of threads may use it."""
+class WablasClient(JsonClient):
+    """One Wablas device."""
 
     def __init__(self, config: DeviceConfig) -> None:
-        self._config = config
-        self._base = config.base_url.rstrip("/")
         token, secret = (config.credentials.get(name, "") for name in ("token", "secret_key"))
-        self._token = token
-        self._headers = {"Authorization": f"{token}.{secret}" if secret else token}
+        self._token = quote(token, safe="")
+        super().__init__(
+            config,
+            label=WablasDriver.label,
+            carries=WablasDriver.carries,
+            default_base_url=WablasDriver.default_base_url,
+            headers={"Authorization": f"{token}.{secret}" if secret else token},
+        )
 
-    def __repr__(self) -> str:
-        return f"WablasClient(device_id={self._config.device_id}, host={http.host_of(self._base)!r})"
-
-    def send(self, outgoing: Outgoing) -> Outcome:
-        """Queue one message over there. Media travel as a link, which Wablas fetches."""
+    def _worded(self, outgoing: Outgoing) -> tuple[str, http.Content]:
+        """Attachments travel as a link, which Wablas fetches."""
         form = {"phone": outgoing.phone.removeprefix("+"), "ref_id": outgoing.reference}
-        if outgoing.type == "text":
-            path, form["message"] = "send-message", outgoing.text
-        elif outgoing.type in MEDIA and outgoing.media is not None:
-            path, form[outgoing.type] = f"send-{outgoing.type}", outgoing.media.url
-            if outgoing.text and outgoing.type != "audio":
-                form["caption"] = outgoing.text
-        else:
-            return Rejected("not_supported", f"Wablas carries no {outgoing.type}.")
-        answer = self._call("POST", f"/api/{path}", form=form)
-        return self._outcome(answer) if isinstance(answer, http.Answer) else answer
+        if outgoing.media is None:
+            return "/api/send-message", form_of({**form, "message": outgoing.text})
+        form[outgoing.type] = outgoing.media.url
+        if outgoing.text:
+            form["caption"] = outgoing.text
+        return f"/api/send-{outgoing.type}", form_of(form)
 
-    def check(self) -> Accepted | Temporary | SessionLost:
-        """Ask for the device's status. Nothing is sent by asking, so every doubt is temporary."""
-        answer = self._call("GET", f"/api/device/info?token={quote(self._token, safe='')}")
-        if isinstance(answer, Temporary | SessionLost):
-            return answer
-        body = _object(answer) if isinstance(answer, http.Answer) else {}
-        data = body.get("data")
-        match (body.get("status"), data.get("status") if isinstance(data, dict) else None):
-            case (True, "connected"):
-                return Accepted()
-            case (True, "disconnected"):
-                return LOGGED_OUT
-        refused = self._outcome(answer) if isinstance(answer, http.Answer) else None
-        if isinstance(refused, SessionLost):
-            return refused
-        return Temporary("no_status", "Wablas did not say whether this device can send.")
+    def _outcome(self, answer: http.Answer, outgoing: Outgoing | None = None) -> Outcome:
+        del outgoing
+        body = _object(answer)
+        match body.get("status"):
+            case True if external_id := _message_id(body.get("data")):
+                return Accepted(external_id)
+            case False:
+                return self._refusal(body, answer)
+        if answer.status == 200:
+            raise http.BrokenAnswer("neither an id nor a refusal")
+        return http.unlisted(answer)
+
+    def _refusal(self, body: Mapping[str, Any], answer: http.Answer) -> Outcome:
+        if answer.status == 429:
+            return Throttled("http_429", "Wablas asked for a rest.", http.retry_after_seconds(answer))
+        words = http.clean(said(body, "message", most=MAX_TEXT), credentials=self._config.credentials)
+        for parts, outcome in WORDS:
+            if any(part in words.lower() for part in parts):
+                return Rejected(outcome.code, words) if isinstance(outcome, Rejected) else outcome
+        return Temporary("not_sent", words or "Wablas says that it was not sent, and not why.")
 
     def look_up(self, reference: str) -> LookedUp:
         """Search the report for our reference."""
-        answer = self._call("GET", f"/api/report/message?ref_id={quote(reference, safe='')}")
+        answer = self._ask("GET", f"/api/report/message?ref_id={quote(reference, safe='')}")
         unclear = CannotSay("no_report", "Wablas did not say whether it has this message.")
         body = _object(answer) if isinstance(answer, http.Answer) and answer.status == 200 else {}
         rows, total = body.get("message"), body.get("totalData")
@@ -148,73 +148,50 @@ class WablasClient:
                 return Found(said(row, "id") or None)
         return unclear  # a server that does not know the parameter lists everything
 
-    def pair(self, *, phone: str | None = None) -> Pairing:
-        """The picture to scan, until the device says that it is connected. Wablas gives no code to type."""
+    # -- the device ------------------------------------------------------------------------------------------------
+
+    def _standing(self) -> Standing | Temporary | SessionLost:
+        answer = self._ask("GET", f"/api/device/info?token={self._token}")
+        if not isinstance(answer, http.Answer):
+            return answer
+        body = _object(answer)
+        data = body.get("data")
+        match (body.get("status"), data.get("status") if isinstance(data, dict) else None):
+            case (True, "connected"):
+                return "linked"
+            case (True, "disconnected"):
+                return "unlinked"
+        return self._doubt(answer)
+
+    def _show(self, phone: str | None) -> Pairing:
+        """The picture to scan. Wablas gives no code to type."""
         del phone
-        known = self.check()
-        if isinstance(known, Accepted):
-            return Pairing("connected", text="The device is connected.")
-        if isinstance(known, Temporary) or known.code != LOGGED_OUT.code:
-            return Pairing("waiting" if isinstance(known, Temporary) else "failed", text=known.text)
-        answer = self._call("GET", f"/api/device/scan?token={quote(self._token, safe='')}")
-        if isinstance(answer, http.Answer) and answer.body.startswith(PNG):
-            return Pairing("qr", qr_png=answer.body, text="Scan this with WhatsApp, under “Linked devices”.")
-        return Pairing("waiting", text="Wablas gave no picture to scan: open the device's page there and scan it.")
+        return picture(self._ask("GET", f"/api/device/scan?token={self._token}"), label=self._label)
 
     def log_out(self) -> Accepted | Temporary | SessionLost:
         """Disconnect the device from WhatsApp."""
-        return self._order("/api/device/disconnect")
+        return self._done("/api/device/disconnect")
 
     def restart(self) -> Accepted | Temporary | SessionLost:
         """Have Wablas connect the device anew."""
-        return self._order("/api/device/restart")
+        return self._done("/api/device/restart")
 
-    def close(self) -> None:
-        """Nothing is held."""
-
-    # -- one call --------------------------------------------------------------------------------------------------
-
-    def _call(self, method: str, target: str, *, form: Mapping[str, str] | None = None) -> http.Answer | http.Failure:
-        if not self._base:
-            return SessionLost("no_address", "Enter the address of the account's server, as https://solo.wablas.com.")
-        return http.call(
-            method=method,
-            url=f"{self._base}{target}",
-            deadlines=self._config.deadlines,
-            headers=self._headers,
-            form=form,
-        )
-
-    def _order(self, path: str) -> Accepted | Temporary | SessionLost:
-        answer = self._call("GET", path)
-        if isinstance(answer, Temporary | SessionLost):
+    def _done(self, path: str) -> Accepted | Temporary | SessionLost:
+        self._shown = None
+        answer = self._ask("GET", path)
+        if not isinstance(answer, http.Answer):
             return answer
-        body = _object(answer) if isinstance(answer, http.Answer) else {}
-        if body.get("status") is True:
-            return Accepted()
-        refused = self._outcome(answer) if isinstance(answer, http.Answer) else None
-        if isinstance(refused, SessionLost):
-            return refused
-        return Temporary("not_done", "Wablas did not say that it was done.")
+        return Accepted() if _object(answer).get("status") is True else self._doubt(answer)
 
-    def _outcome(self, answer: http.Answer) -> Outcome:
-        body = _object(answer)
-        match body.get("status"):
-            case True:
-                external_id = _message_id(body.get("data"))
-                return Accepted(external_id) if external_id else _nonsense(answer)
-            case False:
-                return self._refusal(body, answer)
-        return _nonsense(answer) if answer.status == 200 else http.unlisted(answer)
+    def _doubt(self, answer: http.Answer) -> Temporary | SessionLost:
+        """What an answer comes to that does not say yes: refused for a reason that a person can mend, or not clear."""
+        outcome = self._outcome(answer) if answer.status != 200 or _object(answer).get("status") is False else None
+        if isinstance(outcome, SessionLost):
+            return outcome
+        return Temporary("unclear", "Wablas did not say that this device can send.")
 
-    def _refusal(self, body: Mapping[str, Any], answer: http.Answer) -> Outcome:
-        if answer.status == 429:
-            return Throttled("http_429", "Wablas asked for a rest.", http.retry_after_seconds(answer))
-        words = http.clean(said(body, "message", most=MAX_TEXT), credentials=self._config.credentials)
-        for parts, outcome in WORDS:
-            if any(part in words.lower() for part in parts):
-                return Rejected(outcome.code, words) if isinstance(outcome, Rejected) else outcome
-        return Temporary("not_sent", words or "Wablas says that it was not sent, and not why.")
+    def _logged_out(self) -> SessionLost:
+        return LOGGED_OUT
 
 
 def _object(answer: http.Answer) -> dict[str, Any]:
@@ -233,10 +210,6 @@ def _message_id(data: object) -> str:
     found = one.get("messages", one.get("message"))
     message = found[0] if isinstance(found, list) and found else found
     return said(message, "id") if isinstance(message, dict) else ""
-
-
-def _nonsense(answer: http.Answer) -> Unknown:
-    return Unknown("broken_answer", f"The gateway answered HTTP {answer.status} and a body that makes no sense.")
 
 
 class WablasDriver:

@@ -42,15 +42,14 @@ from devices.gateways.base import (
     SessionLost,
     Temporary,
     Transport,
-    Unknown,
 )
 from devices.gateways.bodies import event_id, fields_of, flag, phone_of, said
+from devices.gateways.hosted import form_of, picture
+from devices.gateways.json_client import JsonClient, Standing
 from devices.gateways.webhooks import MAX_REPLY, MAX_TEXT
 
-PNG = b"\x89PNG\r\n\x1a\n"
 SAME_SECONDS = 300
 """The same words of the same person within one such stretch of time are one reply."""
-KINDS = frozenset({"image", "document", "video", "audio"})
 
 LOGGED_OUT = SessionLost("logged_out", "The device is not connected, or Whacenter does not know it: scan its QR code.")
 WORDS: tuple[tuple[tuple[str, ...], Outcome], ...] = (
@@ -60,86 +59,34 @@ WORDS: tuple[tuple[tuple[str, ...], Outcome], ...] = (
 """What a refusal means by a part of its words, in lower case; the first that fits. Anything else is temporary."""
 
 
-class WhacenterClient:
-    """One Whacenter device. Holds no connection of its own, so any number of threads may use it."""
+class WhacenterClient(JsonClient):
+    """One Whacenter device."""
 
     def __init__(self, config: DeviceConfig) -> None:
-        self._config = config
-        self._base = (config.base_url or WhacenterDriver.default_base_url).rstrip("/")
         self._device = config.credentials.get("device_id", "")
+        super().__init__(
+            config,
+            label=WhacenterDriver.label,
+            carries=WhacenterDriver.carries,
+            default_base_url=WhacenterDriver.default_base_url,
+            headers={},
+        )
 
-    def __repr__(self) -> str:
-        return f"WhacenterClient(device_id={self._config.device_id}, host={http.host_of(self._base)!r})"
-
-    def send(self, outgoing: Outgoing) -> Outcome:
-        """Send one message. Media travel as a link, which Whacenter fetches."""
+    def _worded(self, outgoing: Outgoing) -> tuple[str, http.Content]:
+        """Attachments travel as a link, which Whacenter fetches."""
         form = {"device_id": self._device, "number": outgoing.phone.removeprefix("+"), "message": outgoing.text}
-        if outgoing.type in KINDS and outgoing.media is not None:
+        if outgoing.media is not None:
             form["file"] = outgoing.media.url
             if outgoing.type in {"video", "audio"}:
                 form["type"] = outgoing.type
-        elif outgoing.type != "text":
-            return Rejected("not_supported", f"Whacenter carries no {outgoing.type}.")
-        answer = self._call("POST", "/send", form=form)
-        return self._outcome(answer) if isinstance(answer, http.Answer) else answer
+        return "/send", form_of(form)
 
-    def check(self) -> Accepted | Temporary | SessionLost:
-        """Ask for the device's status. Nothing is sent by asking, so every doubt is temporary."""
-        answer = self._call("GET", f"/statusDevice?device_id={quote(self._device, safe='')}")
-        if isinstance(answer, Temporary | SessionLost):
-            return answer
-        body = _object(answer) if isinstance(answer, http.Answer) else {}
-        data = body.get("data")
-        match (body.get("status"), data.get("status") if isinstance(data, dict) else None):
-            case (True, "CONNECTED"):
-                return Accepted()
-            case (True, "NOT CONNECTED"):
-                return LOGGED_OUT
-        refused = self._outcome(answer) if isinstance(answer, http.Answer) else None
-        if isinstance(refused, SessionLost):
-            return refused
-        return Temporary("no_status", "Whacenter did not say whether this device can send.")
-
-    def pair(self, *, phone: str | None = None) -> Pairing:
-        """The picture to scan, until the device says that it is connected. Whacenter gives no code to type."""
-        del phone
-        known = self.check()
-        if isinstance(known, Accepted):
-            return Pairing("connected", text="The device is connected.")
-        if isinstance(known, Temporary) or known.code != LOGGED_OUT.code:
-            return Pairing("waiting" if isinstance(known, Temporary) else "failed", text=known.text)
-        answer = self._call("GET", f"/qr?device_id={quote(self._device, safe='')}")
-        if isinstance(answer, http.Answer) and answer.body.startswith(PNG):
-            return Pairing("qr", qr_png=answer.body, text="Scan this with WhatsApp, under “Linked devices”.")
-        return Pairing("waiting", text="Whacenter gave no picture to scan: try again, or scan on its own page.")
-
-    def log_out(self) -> Accepted | Temporary | SessionLost:
-        """Whacenter has no call for it."""
-        return Temporary("not_supported", "Whacenter cannot be told to log out: unlink the device on its phone.")
-
-    def restart(self) -> Accepted | Temporary | SessionLost:
-        """Have Whacenter log the device in anew."""
-        answer = self._call("POST", "/relogDevice", form={"device_id": self._device})
-        if isinstance(answer, Temporary | SessionLost):
-            return answer
-        outcome = self._outcome(answer) if isinstance(answer, http.Answer) else None
-        if isinstance(outcome, Accepted | SessionLost):
-            return outcome
-        return Temporary("not_done", "Whacenter did not say that it was done.")
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    # -- one call --------------------------------------------------------------------------------------------------
-
-    def _call(self, method: str, target: str, *, form: Mapping[str, str] | None = None) -> http.Answer | http.Failure:
-        return http.call(method=method, url=f"{self._base}{target}", deadlines=self._config.deadlines, form=form)
-
-    def _outcome(self, answer: http.Answer) -> Outcome:
+    def _outcome(self, answer: http.Answer, outgoing: Outgoing | None = None) -> Outcome:
+        del outgoing
         body = _object(answer)
         if answer.status >= 500 or answer.status == 429 or not isinstance(body.get("status"), bool):
             if answer.status == 200:
-                return Unknown("broken_answer", "The gateway answered HTTP 200 and a body that makes no sense.")
+                raise http.BrokenAnswer("no status")
             return http.unlisted(answer)
         if body["status"]:
             return Accepted()
@@ -149,6 +96,50 @@ class WhacenterClient:
             if any(part in words.lower() for part in parts):
                 return Rejected(outcome.code, words) if isinstance(outcome, Rejected) else outcome
         return Temporary("not_sent", words or "Whacenter says that it was not sent, and not why.")
+
+    # -- the device ------------------------------------------------------------------------------------------------
+
+    def _standing(self) -> Standing | Temporary | SessionLost:
+        answer = self._ask("GET", f"/statusDevice?device_id={quote(self._device, safe='')}")
+        if not isinstance(answer, http.Answer):
+            return answer
+        body = _object(answer)
+        data = body.get("data")
+        match (body.get("status"), data.get("status") if isinstance(data, dict) else None):
+            case (True, "CONNECTED"):
+                return "linked"
+            case (True, "NOT CONNECTED"):
+                return "unlinked"
+        return self._doubt(answer)
+
+    def _show(self, phone: str | None) -> Pairing:
+        """The picture to scan. Whacenter gives no code to type."""
+        del phone
+        return picture(self._ask("GET", f"/qr?device_id={quote(self._device, safe='')}"), label=self._label)
+
+    def log_out(self) -> Accepted | Temporary | SessionLost:
+        """Whacenter has no call for it."""
+        return Temporary("not_supported", "Whacenter cannot be told to log out: unlink the device on its phone.")
+
+    def restart(self) -> Accepted | Temporary | SessionLost:
+        """Have Whacenter log the device in anew."""
+        self._shown = None
+        answer = self._call("POST", "/relogDevice", form_of({"device_id": self._device}))
+        if isinstance(answer, Temporary | SessionLost):
+            return answer
+        done = isinstance(answer, http.Answer) and answer.status == 200 and _object(answer).get("status") is True
+        return Accepted() if done else self._doubt(answer)
+
+    def _doubt(self, answer: object) -> Temporary | SessionLost:
+        """What an answer comes to that does not say yes: refused for a reason that a person can mend, or not clear."""
+        if isinstance(answer, http.Answer) and _object(answer).get("status") is False:
+            outcome = self._outcome(answer)
+            if isinstance(outcome, SessionLost):
+                return outcome
+        return Temporary("unclear", "Whacenter did not say that this device can send.")
+
+    def _logged_out(self) -> SessionLost:
+        return LOGGED_OUT
 
 
 def _object(answer: http.Answer) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-Purpose = Literal["send", "check", "look_up", "create", "pair", "log_out", "restart", "media"]
+Purpose = Literal["send", "check", "info", "look_up", "create", "pair", "log_out", "restart", "media"]
 """What a request is for.
 
 ``pair`` begins the linking of a device that is not linked (a picture or a code is asked for); the phone that would scan
-it has done so by the second ``check`` after that. ``create`` makes a device known. ``media`` hands over a file ahead of
-its message.
+it has done so by the second ``check`` after that. ``create`` makes a device known. ``info`` asks, and nothing comes of
+it. ``media`` hands over a file ahead of its message.
 """
 
 DeviceState = Literal["linked", "unlinked", "banned", "unknown"]

@@ -60,7 +60,8 @@ class Whacenter(Dialect):
             raise BadRequest(_no("number is not valid"))
         if not (form.get("message") or link):
             raise BadRequest(_no("message is not valid"))
-        kind = form.get("type") or ("image" if link else "text")
+        linked = "document" if link.endswith(".pdf") else "image"
+        kind = form.get("type") or (linked if link else "text")
         return Parsed(phone=phone, text=form.get("message", ""), type=kind)
 
     def accepted(self, external_id: str, parsed: Parsed) -> Reply:

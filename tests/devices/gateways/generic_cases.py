@@ -16,13 +16,13 @@ from devices.gateways.base import (
     Throttled,
     Unknown,
 )
-from tests.devices.gateways.common_cases import LINK, NOWHERE, TEMPLATE, TEXT, behaviours, media, unclear
+from tests.devices.gateways.common_cases import LINK, NOWHERE, TEXT, behaviours, media, unclear
 from tests.devices.gateways.conformance import Exchange, Suite
 
-PATH = "/forgetful/v1/devices/s3cret%2Ftok%20en/messages"
+PATH = "/generic/v1/devices/s3cret%2Ftok%20en/messages"
 HEADERS = {"content-type": "application/json", "x-device": "41", "x-key": "s3cret/tok en"}
 OPTIONS: dict[str, Any] = {
-    "path": "/forgetful/v1/devices/{secret}/messages",
+    "path": "/generic/v1/devices/{secret}/messages",
     "headers": {"X-Device": "{device_id}", "X-Key": "{secret}"},
     "body": {"to": "{phone}", "text": "{text}", "id": "{reference}", "deep": [{"n": 1, "of": "{digits}"}]},
     "media_body": {
@@ -36,7 +36,7 @@ OPTIONS: dict[str, Any] = {
     "session_lost": {"statuses": [401]},
     "temporary": {"codes": ["unavailable", 17]},
     "check": {
-        "path": "/forgetful/v1/devices/{secret}", "success": {"path": "status", "values": ["connected"]},
+        "path": "/generic/v1/devices/{secret}", "success": {"path": "status", "values": ["connected"]},
     },
 }  # fmt: skip
 TEXT_BODY = {
@@ -95,6 +95,4 @@ SUITE = Suite(
     config=_config,
     exchanges=EXCHANGES,
     behaviours=behaviours(banned=False, rejected={"code": "invalid_phone"}),
-    knows_bans=False,
-    unsupported=(TEMPLATE,),
 )

@@ -86,7 +86,7 @@ EXCHANGES = (
     _sent("image", media("image"), {"link": LINK, "caption": "a caption"}),
     _sent("document", media("document"), {"link": LINK, "caption": "a caption", "filename": "a.bin"}),
     _sent("video", media("video", text=""), {"link": LINK}),
-    _sent("audio", media("audio"), {"link": LINK}),
+    _sent("audio", media("audio", text=""), {"link": LINK}),
     _sent("template", TEMPLATE, {**NAMED, "components": [BODY]}),
     _sent("template with a picture", WITH_PICTURE, {**NAMED, "components": [PICTURE_HEADER, BODY]}),
     _case("accepted without an id", b'{"messages":[]}', NONSENSE),
@@ -121,4 +121,5 @@ SUITE = Suite(
     config=_config,
     exchanges=EXCHANGES,
     behaviours=behaviours(banned=True, rejected={"code": "meta_131026"}),
+    tells_bans=True,
 )

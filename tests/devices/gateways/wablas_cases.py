@@ -10,7 +10,6 @@ from tests.devices.gateways.common_cases import (
     LINK,
     NONSENSE,
     NOWHERE,
-    TEMPLATE,
     TEXT,
     behaviours,
     media,
@@ -44,12 +43,14 @@ def _case(
     form: dict[str, Any] = TEXT_FORM,
 ) -> Exchange:
     target = f"/wablas/api/send-{path}"
-    return Exchange(name, sends, "POST", target, form, HEADERS, status, answer, outcome, headers, form=True)
+    return Exchange(name, sends, "POST", target, form, HEADERS, status, answer, outcome, headers)
 
 
 def _media(kind: Any, *, caption: bool = True) -> Exchange:
     form = {**MEDIA_FORM, kind: LINK, **({"caption": "a caption"} if caption else {})}
-    return _case(kind, QUEUED, Accepted("0f0e-01"), sends=media(kind), path=kind, form=form)
+    return _case(
+        kind, QUEUED, Accepted("0f0e-01"), sends=media(kind, text="a caption" if caption else ""), path=kind, form=form
+    )
 
 
 def _no(words: str) -> bytes:
@@ -85,6 +86,4 @@ SUITE = Suite(
     config=_config,
     exchanges=EXCHANGES,
     behaviours=behaviours(banned=False, rejected={"code": "refused"}),
-    knows_bans=False,
-    unsupported=(TEMPLATE,),
 )

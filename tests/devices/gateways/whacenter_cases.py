@@ -6,7 +6,7 @@ from typing import Any
 
 from devices.gateways.base import Accepted, Deadlines, DeviceConfig, Outcome, Outgoing, Rejected, Temporary, Throttled
 from devices.gateways.whacenter import LOGGED_OUT
-from tests.devices.gateways.common_cases import LINK, NONSENSE, NOWHERE, TEMPLATE, TEXT, behaviours, media, unclear
+from tests.devices.gateways.common_cases import LINK, NONSENSE, NOWHERE, TEXT, behaviours, media, unclear
 from tests.devices.gateways.conformance import Exchange, Suite
 
 TOKEN = "s3cret/tok en"
@@ -32,11 +32,12 @@ def _case(
     sends: Outgoing = TEXT,
     form: dict[str, Any] = TEXT_FORM,
 ) -> Exchange:
-    return Exchange(name, sends, "POST", PATH, form, HEADERS, status, answer, outcome, headers, form=True)
+    return Exchange(name, sends, "POST", PATH, form, HEADERS, status, answer, outcome, headers)
 
 
-def _media(kind: Any, **more: str) -> Exchange:
-    return _case(kind, SENT, Accepted(), sends=media(kind), form={**MEDIA_FORM, **more})
+def _media(kind: Any, *, text: str = "a caption", **more: str) -> Exchange:
+    form = {**MEDIA_FORM, "message": text, **more}
+    return _case(kind, SENT, Accepted(), sends=media(kind, text=text), form=form)
 
 
 EXCHANGES = (
@@ -45,7 +46,7 @@ EXCHANGES = (
     _media("image"),
     _media("document"),
     _media("video", type="video"),
-    _media("audio", type="audio"),
+    _media("audio", text="", type="audio"),
     _case("no status", b'{"message":"Message sent"}', NONSENSE),
     _case("a status in words", b'{"status":"true"}', NONSENSE),
     _case("no JSON", b"OK", NONSENSE),
@@ -62,7 +63,6 @@ SUITE = Suite(
     config=_config,
     exchanges=EXCHANGES,
     behaviours=behaviours(banned=False, rejected={"code": "refused"}),
-    knows_bans=False,
     names_messages=False,
-    unsupported=(TEMPLATE,),
+    logs_out=False,
 )
