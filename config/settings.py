@@ -292,6 +292,7 @@ for _kind, _value in _by_gateway("FLOTILLA_WEBHOOK_SECRETS", _optional_secret("F
     if not _kind:
         raise ImproperlyConfigured("FLOTILLA_WEBHOOK_SECRETS: every entry must be written as gateway=secret.")
     FLOTILLA_WEBHOOK_SECRETS[_kind] = (*FLOTILLA_WEBHOOK_SECRETS.get(_kind, ()), _value)
+FLOTILLA_HOOK_KEY_KEEP_HOURS = _number("FLOTILLA_HOOK_KEY_KEEP_HOURS", 24)
 # How leads are treated: leads/quiet.py and leads/suppression.py. The local stack shows itself at any hour.
 FLOTILLA_QUIET_HOURS = _parsed("FLOTILLA_QUIET_HOURS", "21:00-08:00" if PRODUCTION else "", parse_quiet_hours)
 FLOTILLA_QUIET_HOURS_SINGLE = _parsed("FLOTILLA_QUIET_HOURS_SINGLE", "", parse_quiet_hours)
@@ -368,11 +369,13 @@ LOGGING = {
             ],
         }
     },
+    "filters": {"hook_keys": {"()": "config.hook_logs.KeysHidden"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "events"}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("FLOTILLA_LOG_LEVEL", "INFO")},
     "loggers": {
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},
+        "django.request": {"filters": ["hook_keys"]},
     },
 }

@@ -41,7 +41,7 @@ def test_control_needs_its_token(simulator: Simulator, header: str | None, metho
         ("POST", "ban", {"devices": "all"}, "devices must be a list of tokens"),
         ("POST", "ban", {"devices": "*"}, "devices must be a list of tokens"),
         ("POST", "unban", [], "devices must be a list of tokens"),
-        ("POST", "reset", {"keep": ["everything"]}, "keep must be a list of some of ledger, faults, bans, webhook"),
+        ("POST", "reset", {"keep": ["everything"]}, "keep must be a list of some of ledger, faults, bans, links"),
         ("POST", "reset", {"forget": []}, "keep must be a list"),
         ("POST", "reset", [], "keep must be a list"),
         ("GET", "ledger?since=-1", None, "since must be a whole number, not '-1'"),
