@@ -255,7 +255,8 @@ def _require_token(hook: Hook) -> None:
     if not any(fits) or _claims(head).get("alg") != "HS256":
         raise BadSignature("bad_signature", "The token in authorization is not signed with the secret of this gateway.")
     until = _claims(claims).get("exp")
-    if isinstance(until, bool) or not isinstance(until, int | float) or until < hook.now.timestamp():
+    good = isinstance(until, int | float) and until >= hook.now.timestamp()  # NaN is not
+    if not good:
         raise BadSignature("stale", "The token in authorization has run out: check the clocks.")
 
 

@@ -177,8 +177,8 @@ class WuzapiDriver:
     transport: ClassVar[Transport] = "http"
     id_semantics: ClassVar[IdSemantics] = "echoed"
     id_proof: ClassVar[str] = (
-        "asternic/wuzapi handlers.go gives Id to whatsmeow (SendRequestExtra.ID): it becomes the WhatsApp message's id, "
-        "and receipts name it in MessageIDs. Whether WhatsApp drops a second message of one id, nobody says."
+        "asternic/wuzapi handlers.go gives Id to whatsmeow (SendRequestExtra.ID): it becomes the WhatsApp message's id "
+        "and its receipts name it in MessageIDs. Whether WhatsApp drops a second message of one id, nobody says."
     )
     carries: ClassVar[Mapping[ContentType, Carries]] = {
         "text": Carries(),
