@@ -6,6 +6,7 @@ Variables are listed in README.md. Without ``DATABASE_URL`` and ``REDIS_URL`` th
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -145,7 +146,7 @@ FLOTILLA_IDLE_TRANSACTION_SECONDS = _number("FLOTILLA_IDLE_TRANSACTION_SECONDS",
 
 _addresses = addresses()
 DATABASES = {"default": {**_addresses.database, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}}
-if FLOTILLA_IDLE_TRANSACTION_SECONDS:
+if FLOTILLA_IDLE_TRANSACTION_SECONDS and sys.argv[1:2] != ["migrate"]:  # a migration may think for longer
     _options = DATABASES["default"].setdefault("OPTIONS", {})
     _timeout = f"-c idle_in_transaction_session_timeout={int(1000 * FLOTILLA_IDLE_TRANSACTION_SECONDS)}"
     _options["options"] = f"{_options.get('options', '')} {_timeout}".strip()
