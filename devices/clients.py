@@ -100,7 +100,7 @@ def connect(*, device_id: int) -> tuple[Client, int]:
             "The stored credentials do not decrypt with any key in FLOTILLA_FIELD_KEYS: enter them again.",
             session_lost=True,
         )
-    driver = registry.driver_for(device.gateway)
+    driver = registry.http_driver_for(device.gateway)
     config = DeviceConfig(
         device_id=device.pk,
         base_url=device.base_url or settings.FLOTILLA_GATEWAY_URLS.get(device.gateway) or driver.default_base_url,
