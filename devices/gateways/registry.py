@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import cast
 
 from devices.gateways.base import Driver, Gateway, SessionDriver
+from devices.gateways.neonize import NeonizeDriver
 from devices.gateways.simulator import SimulatorDriver
 
-_DRIVERS: tuple[Gateway, ...] = (SimulatorDriver(),)
+_DRIVERS: tuple[Gateway, ...] = (SimulatorDriver(), NeonizeDriver())
 
 _BY_KIND: dict[str, Gateway] = {driver.kind: driver for driver in _DRIVERS}
 
