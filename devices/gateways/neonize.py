@@ -183,7 +183,7 @@ class NeonizeDriver:
         ends = time.monotonic() + seconds
         jid = parts_of_jid(config.credentials.get(JID, ""))
         if jid is None:
-            return SessionLost("not_paired", "This device is not linked to a phone: pair it.")
+            return SessionLost("not_paired", "It is not linked to a phone.")
         proxy = config.credentials.get(PROXY, "")
         if proxy and not proxy.startswith(("http://", "https://", "socks5://")):
             return SessionLost("bad_proxy", "The proxy must begin with http://, https:// or socks5://.")
@@ -210,7 +210,7 @@ class NeonizeDriver:
         except session_store.StoreAway as reason:
             return Temporary("not_started", str(reason))
         if not stored:  # the library would abort the process
-            return SessionLost("not_paired", "The stored session is gone: pair this device again.")
+            return SessionLost("not_paired", "The stored session is gone.")
         if Session.is_dialling(jid["User"]):
             return Temporary("timeout", "The last attempt to connect has not ended yet.")
         session = Session(

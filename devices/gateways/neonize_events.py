@@ -28,12 +28,12 @@ _BANS = {
     5: "it sent too much to broadcast lists",
 }
 _TEMPORARILY_BANNED = 3
-_OUTDATED = 6
+_OUTDATED = "The library is too old for WhatsApp's servers; the link to the phone stays."
 
-OUTDATED = "The library is too old for WhatsApp's servers: upgrade Flotilla; the link to the phone stays."
-UNLINKED = "The device was unlinked from its phone: pair it again."
-BANNED_FOR_GOOD = "WhatsApp banned this account: write to its support from the phone."
-REPLACED = "Another program has taken this session over: end that one, then reconnect here."
+OUTDATED = "The library is too old for WhatsApp's servers; the link to the phone stays."
+UNLINKED = "It was unlinked from its phone."
+BANNED_FOR_GOOD = "WhatsApp banned this account."
+REPLACED = "Another program took its session over."
 
 
 def receipts_of(event: Any) -> tuple[Receipt, ...]:

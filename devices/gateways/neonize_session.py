@@ -21,6 +21,7 @@ import structlog
 from devices import session_store
 from devices.gateways.base import Accepted, News, SessionHost, SessionLost, Temporary, Throttled
 from devices.gateways.neonize_events import (
+    BANNED_FOR_GOOD,
     OUTDATED,
     REPLACED,
     UNLINKED,
@@ -81,6 +82,7 @@ class Session:
         self._proxy = proxy
         self._changed = threading.Condition()
         self._connected = False
+        self._was_connected = False
         self._silent = False
         self._away_since: float | None = None
         self._lost_call = False
@@ -131,13 +133,9 @@ class Session:
             self._closed = True
         self._news.put(_END)
         ends = time.monotonic() + CLOSE_SECONDS - 1
-        try:
-            within(ends - time.monotonic(), self._stop, name=f"stop-{self._device_id}")
-        except Late:
-            # It dials: the library holds its lock until that ends, which it does by itself.
+        # While it dials, the library holds a lock until that has ended, which is too long to wait for.
+        if self._dials() or not self._stopped(seconds=CLOSE_SECONDS - 1):
             threading.Thread(target=self._see_off, name=f"stopping-{self._device_id}", daemon=True).start()
-        else:
-            self._let_go()
         teller = self._teller
         if teller is not None and teller is not threading.current_thread():
             teller.join(max(0.0, ends + 1 - time.monotonic()))
@@ -158,22 +156,30 @@ class Session:
 
     def _stop(self) -> None:
         if self._error is not None:
-            return  # it has ended, or never began: there is nothing of it to stop
+            return  # it has ended by itself
         self.client.disconnect()
         self.client.stop()
         thread = _dialling.get(self._key)
         if thread is not None:
             thread.join()
 
-    def _see_off(self) -> None:
-        """Wait for a dial that nobody waits for any more, and report one that never ends."""
-        thread = _dialling.get(self._key)
-        if thread is not None:
-            thread.join(DIAL_SECONDS)
-            if thread.is_alive():
-                self._host.wedged("connect")
-                return
+    def _dials(self) -> bool:
+        with self._changed:
+            return not self._was_connected and self._error is None
+
+    def _stopped(self, *, seconds: float) -> bool:
+        """Stop it and give up what it holds; False if that takes longer."""
+        try:
+            within(seconds, self._stop, name=f"stop-{self._device_id}")
+        except Late:
+            return False
         self._let_go()
+        return True
+
+    def _see_off(self) -> None:
+        """Wait for an end that nobody else waits for, and report one that never comes."""
+        if not self._stopped(seconds=DIAL_SECONDS):
+            self._host.wedged("stop")
 
     def _let_go(self) -> None:
         """Close the connections to the database that the library left open."""
@@ -262,7 +268,7 @@ class Session:
             self.client.event(getattr(events, name))(heard)
 
         def must_not_pair(_client: Any, _code: bytes) -> None:
-            self._judge(SessionLost("not_paired", "The stored session is gone: pair this device again."))
+            self._judge(SessionLost("not_paired", "The stored session is gone."))
 
         self.client.event.qr(must_not_pair)
 
@@ -285,6 +291,7 @@ class Session:
         with self._changed:
             if name == "Connected":
                 self._connected, self._silent, self._away_since = True, False, None
+                self._was_connected = True
             elif name == "Disconnected":
                 self._connected, self._away_since = False, time.monotonic()
             elif name in {"KeepAliveTimeout", "KeepAliveRestored"}:
@@ -322,7 +329,7 @@ def verdict_of(name: str, event: Any) -> Verdict | None:
     """Whether an event ends the session, and how. None: it goes on, or comes back by itself."""
     match name:
         case "LoggedOut" if is_ban(event):
-            return SessionLost("banned", "WhatsApp banned this account.", banned=True)
+            return SessionLost("banned", BANNED_FOR_GOOD, banned=True)
         case "LoggedOut":
             return SessionLost("logged_out", UNLINKED)
         case "StreamReplaced":
@@ -332,7 +339,7 @@ def verdict_of(name: str, event: Any) -> Verdict | None:
         case "ClientOutdated":
             return SessionLost("outdated", OUTDATED)
         case "ConnectFailure" if is_ban(event):
-            return SessionLost("banned", "WhatsApp banned this account.", banned=True)
+            return SessionLost("banned", BANNED_FOR_GOOD, banned=True)
         case "ConnectFailure":
             return Temporary(failure_code(event), failure_text(event))
         case _:

@@ -37,7 +37,7 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
 def outcome_of(error: str) -> Outcome:
     """The outcome behind the text of an error that a send or an upload raised."""
     if "the store doesn't contain a device JID" in error:
-        return SessionLost("logged_out", "The session is not linked to a phone: pair this device again.")
+        return SessionLost("logged_out", "It was unlinked from its phone.")
     for part, code, text in _REFUSED:
         if part in error:
             return Rejected(code, text)
