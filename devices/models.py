@@ -70,7 +70,8 @@ class Device(models.Model):
     Three times decide when it may send next, and they mean different things: ``next_send_at`` is our pacing,
     ``held_until`` a rest (they throttled us, or a reconnect backs off), ``wake_at`` the earliest moment at which the
     release has anything to do here. ``wake_at`` is NULL while nothing waits or every lane is busy, so idle devices
-    cost nothing; whatever changes that lowers it in the same transaction.
+    cost nothing; whatever changes that lowers it in the same transaction. ``new_contacts_held_until`` is a rest from
+    people to whom this device has not written before; the others hear from it meanwhile.
     """
 
     access = Access(owner="owner", device="self")
@@ -118,7 +119,10 @@ class Device(models.Model):
     next_send_at = models.DateTimeField(null=True, blank=True, editable=False)
     held_until = models.DateTimeField(null=True, blank=True, editable=False)
     hold_reason = models.CharField(max_length=200, blank=True, editable=False)
+    new_contacts_held_until = models.DateTimeField(null=True, blank=True, editable=False)
     wake_at = models.DateTimeField(null=True, blank=True, editable=False)
+    refresh_asked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    refreshed_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_sent_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -138,6 +142,10 @@ class Device(models.Model):
             # release, statement 1: devices that are able and due, in the order they became due
             models.Index(
                 fields=["wake_at"], name="device_due", condition=Q(state=DeviceState.ACTIVE, wake_at__isnull=False)
+            ),
+            # the tick that passes on what people asked to be refreshed
+            models.Index(
+                fields=["refresh_asked_at"], name="device_refresh", condition=Q(refresh_asked_at__isnull=False)
             ),
         ]
         ordering = ["name", "id"]
@@ -227,3 +235,6 @@ class GatewayRest(models.Model):
 
     def __str__(self) -> str:
         return f"{self.gateway} {self.base_url}".strip()
+
+
+from devices.session_models import Incident, RiskyCall, SessionHost, SessionShard  # noqa: E402, F401 - found here

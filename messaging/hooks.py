@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg2
@@ -12,10 +11,9 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
 from devices.gateways import registry
-from devices.gateways.base import BadSignature, Hook, HookRefused, Receipt, Reply
+from devices.gateways.base import BadSignature, Hook, HookRefused
 from messaging.dispatch.pool import is_away
-from messaging.inbound import store_replies
-from messaging.receipts import apply_receipts
+from messaging.news import Taken, take_in
 
 log = structlog.get_logger(__name__)
 
@@ -28,15 +26,6 @@ class NoSuchHook(LookupError):  # noqa: N818 - reads as a fact
 
 class TryLater(Exception):  # noqa: N818 - reads as a fact
     """The database is away: the gateway will tell it again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What one request came to: messages moved, news that waits for its message, new replies."""
-
-    moved: int
-    waiting: int
-    replies: int
 
 
 def receive(*, gateway: str, headers: Mapping[str, str], body: bytes, now: datetime) -> Taken:
@@ -58,12 +47,10 @@ def receive(*, gateway: str, headers: Mapping[str, str], body: bytes, now: datet
         log.warning("hook.refused", gateway=gateway, code=refused.code, bytes=len(body))
         raise
     try:
-        applied = apply_receipts(gateway=gateway, receipts=[each for each in news if isinstance(each, Receipt)])
-        heard = store_replies(gateway=gateway, replies=[each for each in news if isinstance(each, Reply)], now=now)
+        return take_in(gateway=gateway, news=news, now=now)
     except (OperationalError, InterfaceError) as problem:
         raise TryLater from problem
     except psycopg2.Error as problem:
         if not is_away(problem):
             raise
         raise TryLater from problem
-    return Taken(applied.moved, applied.waiting, len(heard))
