@@ -80,6 +80,7 @@ class Device(models.Model):
     pool = models.ForeignKey(Pool, on_delete=models.SET_NULL, null=True, blank=True, related_name="devices")
     name = models.CharField(max_length=100)
     phone = models.CharField(max_length=20, blank=True, help_text="The device's own number, as +628110000001.")
+    session_phone = models.CharField(max_length=20, blank=True, default="", db_default="", editable=False)
     gateway = models.CharField(max_length=32, choices=gateway_choices)
     base_url = models.URLField(blank=True, help_text="Leave empty for the gateway's usual address.")
     credentials = SecretsField(blank=True, default=dict)
@@ -131,6 +132,10 @@ class Device(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["owner", "name"], name="device_owner_name"),
+            # Two sessions of one number in one process overwrite each other, and both write to the same people.
+            models.UniqueConstraint(
+                fields=["gateway", "session_phone"], name="device_session_phone", condition=~Q(session_phone="")
+            ),
             models.CheckConstraint(condition=Q(state__in=DeviceState.values), name="device_state_known"),
             models.CheckConstraint(condition=Q(lanes__gte=1, lanes__lte=MAX_LANES), name="device_lanes_sane"),
             models.CheckConstraint(
@@ -185,12 +190,21 @@ class Device(models.Model):
         """Store the row; live clients notice changed credentials by ``config_version``."""
         if self._state.adding and self.warm_up is None and self.gateway in registry.kinds():
             self.warm_up = registry.driver_for(self.gateway).transport == "session"
+        if self._state.adding and self.state == DeviceState.ACTIVE and self._must_be_paired():
+            self.state, self.state_reason = DeviceState.UNPAIRED, "It is not linked to a phone: pair it."
         fields = kwargs.get("update_fields")
         if self.pk and (fields is None or {"credentials", "base_url", "options", "gateway"} & set(fields)):
             self.config_version += 1
             if fields is not None:
                 kwargs["update_fields"] = {*fields, "config_version"}
         super().save(**kwargs)
+
+    def _must_be_paired(self) -> bool:
+        """Whether it is a session that only a phone can give."""
+        if self.gateway not in registry.kinds():
+            return False
+        driver = registry.driver_for(self.gateway)
+        return driver.transport == "session" and bool(driver.pairing) and not self.credentials.get("jid")
 
 
 class DeviceShare(models.Model):
@@ -237,4 +251,5 @@ class GatewayRest(models.Model):
         return f"{self.gateway} {self.base_url}".strip()
 
 
+from devices.pairing_models import PairingAttempt, PairingState  # noqa: E402, F401 - found here
 from devices.session_models import Incident, RiskyCall, SessionHost, SessionShard  # noqa: E402, F401 - found here

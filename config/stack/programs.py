@@ -17,6 +17,8 @@ FLOWER_USER = "admin"
 DEVICE_THREADS = 32
 SESSION_THREADS = 16
 CONTROL_THREADS = 4
+PAIRING_THREADS = 8
+"""Each phone that is being linked takes one, and a process of its own, for up to four minutes."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,12 @@ def programs(
             env={**common, "NEONIZE_BOT_TAG": "off"},  # read by native code, which sees only what a process starts with
             ready=_worker_is_ready,
             stop_seconds=45.0,
+        ),
+        Program(
+            name="worker-pairing",
+            argv=(*worker, "-c", str(PAIRING_THREADS), "-Q", "pairing", "-n", "pairing@%h"),
+            env=common,
+            ready=_worker_is_ready,
         ),
         Program(
             name="flower",
