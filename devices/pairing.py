@@ -119,13 +119,17 @@ def show(*, attempt_id: int, pairing: Pairing, now: datetime) -> bool:
     open_ones = PairingAttempt.objects.filter(pk=attempt_id, ended_at=None)
     if pairing.status in {"expired", "failed"}:
         return bool(_end(open_ones, PairingState(pairing.status), now=now, text=pairing.text, problem=pairing.status))
+    expires_at, shown = pairing.expires_at, open_ones.first()
+    if shown is not None and (shown.qr, shown.code, bytes(shown.qr_png)) == (pairing.qr, pairing.code, pairing.qr_png):
+        # Some gateways say "for another minute" each time; the page would count down from there for ever.
+        expires_at = shown.expires_at or expires_at
     return bool(
         open_ones.update(
             state=PairingState(pairing.status),
             qr=pairing.qr,
             qr_png=pairing.qr_png,
             code=pairing.code,
-            expires_at=pairing.expires_at,
+            expires_at=expires_at,
             text=pairing.text[:300],
             seen_at=now,
         )
