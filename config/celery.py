@@ -12,6 +12,7 @@ from celery import Celery
 from celery.signals import beat_init, setup_logging
 from kombu.exceptions import OperationalError
 
+from messaging.housing import HouseSessions
 from messaging.starting import RecoverOnStart
 from messaging.transport.hub import WakeHub
 
@@ -22,6 +23,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.steps["consumer"].add(WakeHub)
 app.steps["consumer"].add(RecoverOnStart)
+app.steps["consumer"].add(HouseSessions)
 
 app.conf.beat_schedule = {
     # Ten times a second: a gap that ends between two ticks waits for the next, and on average that is half a tick.
@@ -34,6 +36,7 @@ app.conf.beat_schedule = {
     "wrap-up": {"task": "messaging.wrap_up", "schedule": 2.0},
     "match-receipts": {"task": "messaging.match_receipts", "schedule": 2.0},
     "free-held": {"task": "messaging.free_held", "schedule": 30.0},
+    "refreshes": {"task": "messaging.pass_on_refreshes", "schedule": 2.0},
     "settle": {"task": "messaging.settle", "schedule": 5.0},
     "campaigns": {"task": "campaigns.tick", "schedule": 2.0},
     "failure-digest": {"task": "config.failure_digest", "schedule": 60.0},

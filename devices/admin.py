@@ -20,6 +20,7 @@ from devices.admin_base import OwnedAdmin, OwnedInline
 from devices.admin_filters import VisibleSelectFilter
 from devices.admin_forms import DeviceForm, credential_inputs, shown_when
 from devices.admin_pages import Question, ask, back_to, change_url, confirmed, visible_or_404
+from devices.admin_pairing import PairingPages, can_be_linked
 from devices.admin_text import NOTHING, label, moment_column, moment_in_full, phone
 from devices.admin_webhook import WebhookMixin
 from devices.models import Device, DeviceShare, DeviceState, Pool
@@ -49,7 +50,7 @@ class DeviceShareInline(OwnedInline):
 
 
 @admin.register(Device)
-class DeviceAdmin(WebhookMixin, OwnedAdmin):
+class DeviceAdmin(PairingPages, WebhookMixin, OwnedAdmin):
     """Senders."""
 
     list_display = ("name", "state_label", "gateway", "pool", "waiting", "pacing", "last_sent", "number")
@@ -64,7 +65,7 @@ class DeviceAdmin(WebhookMixin, OwnedAdmin):
     readonly_fields = ("state_label", "state_reason", "rest", "last_sent_in_full", "created_at", "webhook_address")
     inlines = (DeviceShareInline,)
     actions = ("pause_devices", "resume_devices")
-    actions_detail = ("pause_device", "resume_device", "rotate_webhook")
+    actions_detail = ("link_device", "pause_device", "resume_device", "rotate_webhook")
     form = DeviceForm
 
     @property
@@ -113,11 +114,13 @@ class DeviceAdmin(WebhookMixin, OwnedAdmin):
         return fieldsets
 
     def get_actions_detail(self, request: HttpRequest, object_id: int) -> list[Any]:
-        """Of pause and resume, the one that the device's state allows."""
+        """Of pause and resume, the one that the device's state allows; linking where its gateway links."""
         found = super().get_actions_detail(request, object_id)
         device = Device.objects.filter(pk=object_id) if str(object_id).isdecimal() else Device.objects.none()
-        state = device.values_list("state", flat=True).first()
+        row = device.only("state", "gateway").first()
+        state = row.state if row else ""
         without = [
+            *([] if row and can_be_linked(row) else ["_link_device"]),
             *([] if state in services.PAUSABLE else ["_pause_device"]),
             *([] if state in services.RESUMABLE else ["_resume_device"]),
         ]

@@ -11,7 +11,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 from devices import services
 from devices.admin_base import OwnedForm
 from devices.gateways import registry
-from devices.gateways.base import CredentialField, Driver
+from devices.gateways.base import CredentialField, Gateway
 from devices.models import Device, DeviceState
 from devices.secrets import Secrets
 
@@ -38,12 +38,12 @@ WARM_UP_CHOICES = (("unknown", "By the gateway: on for new WhatsApp sessions"), 
 UNREADABLE = "The stored credentials cannot be read with the key in use: enter them again."
 
 
-def drivers() -> list[Driver]:
+def drivers() -> list[Gateway]:
     """All gateways, in the order of registration."""
     return [registry.driver_for(kind) for kind, _label in registry.choices()]
 
 
-def input_name(driver: Driver, field: CredentialField) -> str:
+def input_name(driver: Gateway, field: CredentialField) -> str:
     """Name of the form field for one credential. A valid name in JavaScript too: the form shows fields by gateway."""
     return f"credential_{driver.kind}_{field.name}".replace("-", "_")
 
@@ -148,7 +148,7 @@ class DeviceForm(OwnedForm):
         if not services.locked_as_read(device=device):
             self.add_error(None, services.CHANGED_MEANWHILE)
 
-    def _demand(self, driver: Driver, credentials: Secrets, *, again: bool) -> None:
+    def _demand(self, driver: Gateway, credentials: Secrets, *, again: bool) -> None:
         """An error at each field that the gateway needs and nobody entered."""
         for field in driver.credential_fields:
             if field.required and not credentials.get(field.name):

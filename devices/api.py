@@ -16,6 +16,7 @@ from rest_framework.response import Response
 
 from devices import services
 from devices.api_base import Conflict, OwnedSerializer, OwnedViewSet
+from devices.api_pairing import PairingActions
 from devices.gateways import registry
 from devices.models import Device, DeviceState, Pool, gateway_choices
 
@@ -155,7 +156,7 @@ class PoolViewSet(
     resume=extend_schema(request=None, responses=DeviceSerializer),
 )
 class DeviceViewSet(
-    OwnedViewSet, mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin,
+    PairingActions, OwnedViewSet, mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin,
     mixins.RetrieveModelMixin, mixins.ListModelMixin,
 ):  # fmt: skip
     """Senders. Reading one never touches its credentials."""

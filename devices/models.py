@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from devices.access import Access, OwnedQuerySet
 from devices.gateways import registry
-from devices.gateways.base import Configurable, Driver
+from devices.gateways.base import Configurable, Gateway
 from devices.hook_models import HookKey as HookKey  # noqa: PLC0414 - Django looks for models here
 from devices.secrets import SecretsField
 
@@ -76,7 +76,8 @@ class Device(models.Model):
     Three times decide when it may send next, and they mean different things: ``next_send_at`` is our pacing,
     ``held_until`` a rest (they throttled us, or a reconnect backs off), ``wake_at`` the earliest moment at which the
     release has anything to do here. ``wake_at`` is NULL while nothing waits or every lane is busy, so idle devices
-    cost nothing; whatever changes that lowers it in the same transaction.
+    cost nothing; whatever changes that lowers it in the same transaction. ``new_contacts_held_until`` is a rest from
+    people to whom this device has not written before; the others hear from it meanwhile.
     """
 
     access = Access(owner="owner", device="self")
@@ -85,6 +86,7 @@ class Device(models.Model):
     pool = models.ForeignKey(Pool, on_delete=models.SET_NULL, null=True, blank=True, related_name="devices")
     name = models.CharField(max_length=100)
     phone = models.CharField(max_length=20, blank=True, help_text="The device's own number, as +628110000001.")
+    session_phone = models.CharField(max_length=20, blank=True, default="", db_default="", editable=False)
     gateway = models.CharField(max_length=32, choices=gateway_choices)
     base_url = models.URLField(blank=True, help_text="Leave empty for the gateway's usual address.")
     credentials = SecretsField(blank=True, default=dict)
@@ -124,7 +126,10 @@ class Device(models.Model):
     next_send_at = models.DateTimeField(null=True, blank=True, editable=False)
     held_until = models.DateTimeField(null=True, blank=True, editable=False)
     hold_reason = models.CharField(max_length=200, blank=True, editable=False)
+    new_contacts_held_until = models.DateTimeField(null=True, blank=True, editable=False)
     wake_at = models.DateTimeField(null=True, blank=True, editable=False)
+    refresh_asked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    refreshed_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_sent_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -133,6 +138,10 @@ class Device(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["owner", "name"], name="device_owner_name"),
+            # Two sessions of one number in one process overwrite each other, and both write to the same people.
+            models.UniqueConstraint(
+                fields=["gateway", "session_phone"], name="device_session_phone", condition=~Q(session_phone="")
+            ),
             models.CheckConstraint(condition=Q(state__in=DeviceState.values), name="device_state_known"),
             models.CheckConstraint(condition=Q(lanes__gte=1, lanes__lte=MAX_LANES), name="device_lanes_sane"),
             models.CheckConstraint(
@@ -144,6 +153,10 @@ class Device(models.Model):
             # release, statement 1: devices that are able and due, in the order they became due
             models.Index(
                 fields=["wake_at"], name="device_due", condition=Q(state=DeviceState.ACTIVE, wake_at__isnull=False)
+            ),
+            # the tick that passes on what people asked to be refreshed
+            models.Index(
+                fields=["refresh_asked_at"], name="device_refresh", condition=Q(refresh_asked_at__isnull=False)
             ),
         ]
         ordering = ["name", "id"]
@@ -174,7 +187,7 @@ class Device(models.Model):
         if errors:
             raise ValidationError(errors)
 
-    def _gateway_problems(self, driver: Driver) -> dict[str, str]:
+    def _gateway_problems(self, driver: Gateway) -> dict[str, str]:
         """What this gateway needs and does not have, by field."""
         errors: dict[str, str] = {}
         if driver.transport == "http":
@@ -195,12 +208,21 @@ class Device(models.Model):
         """Store the row; live clients notice changed credentials by ``config_version``."""
         if self._state.adding and self.warm_up is None and self.gateway in registry.kinds():
             self.warm_up = registry.driver_for(self.gateway).transport == "session"
+        if self._state.adding and self.state == DeviceState.ACTIVE and self._must_be_paired():
+            self.state, self.state_reason = DeviceState.UNPAIRED, "It is not linked to a phone: pair it."
         fields = kwargs.get("update_fields")
         if self.pk and (fields is None or {"credentials", "base_url", "options", "gateway"} & set(fields)):
             self.config_version += 1
             if fields is not None:
                 kwargs["update_fields"] = {*fields, "config_version"}
         super().save(**kwargs)
+
+    def _must_be_paired(self) -> bool:
+        """Whether it is a session that only a phone can give."""
+        if self.gateway not in registry.kinds():
+            return False
+        driver = registry.driver_for(self.gateway)
+        return driver.transport == "session" and bool(driver.pairing) and not self.credentials.get("jid")
 
 
 class DeviceShare(models.Model):
@@ -245,3 +267,7 @@ class GatewayRest(models.Model):
 
     def __str__(self) -> str:
         return f"{self.gateway} {self.base_url}".strip()
+
+
+from devices.pairing_models import PairingAttempt, PairingState  # noqa: E402, F401 - found here
+from devices.session_models import Incident, RiskyCall, SessionHost, SessionShard  # noqa: E402, F401 - found here

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Least, Now
 
-from devices.models import Device, DeviceState
+from devices.models import UNREACHABLE, Device, DeviceState
 from devices.secrets import Secrets
 
 PAUSABLE = frozenset({DeviceState.ACTIVE})
+REFRESHABLE = frozenset({DeviceState.ACTIVE, DeviceState.NEEDS_ATTENTION})
 RESUMABLE = frozenset({DeviceState.PAUSED, DeviceState.NEEDS_ATTENTION})
 
 ENTER_AGAIN = "Stored credentials are not sent to another gateway or address: enter them again."
@@ -43,6 +44,26 @@ def resume(*, devices: QuerySet[Device]) -> int:
         reconnect_failures=0,
         wake_at=Least("wake_at", Now()),
     )
+
+
+def ask_refresh(*, devices: QuerySet[Device]) -> int:
+    """Have these devices connected anew, wherever that is done, within seconds; returns how many.
+
+    Paused and unpaired ones are left out. A device that needed attention goes on by itself once it is connected. What
+    came of it is in its row: ``refresh_asked_at`` is empty again, ``refreshed_at`` is new if it went well.
+    """
+    return devices.filter(state__in=REFRESHABLE).update(refresh_asked_at=Now())
+
+
+def reconnect_all(*, devices: QuerySet[Device]) -> int:
+    """Refresh those that could not be reached, or are still being tried; returns how many. One click after an outage.
+
+    What was logged out or banned is not mended by trying again.
+    """
+    troubled = Q(state=DeviceState.NEEDS_ATTENTION, attention_code=UNREACHABLE) | Q(
+        state=DeviceState.ACTIVE, reconnect_failures__gt=0
+    )
+    return ask_refresh(devices=devices.filter(troubled))
 
 
 def wake(*, devices: QuerySet[Device]) -> None:

@@ -9,45 +9,45 @@ import structlog
 
 from devices import services
 from devices.gateways.base import DeviceEvent
-from devices.models import BANNED, LOGGED_OUT, MENDED_BY_CONNECTING, REPLACED, Device, DeviceState
-from messaging.dispatch import statements as sql
+from devices.models import MENDED_BY_CONNECTING, Device, DeviceState
 from messaging.dispatch.pool import Pool, shared_pool
+from messaging.dispatch.reconnect import call_a_person
 
 log = structlog.get_logger(__name__)
 
 FRESH = timedelta(minutes=15)
 """Older news may be over: it was told again after our own outage, or again and again. The next send finds out."""
 
-_LOST: dict[str, tuple[str, str]] = {
-    "logged_out": (LOGGED_OUT, "The device was logged out: pair it again."),
-    "banned": (BANNED, "The gateway reports that this number is banned: see what WhatsApp says on its phone."),
-    "replaced": (
-        REPLACED,
-        "Another client took this device's session over: stop it there, then resume the device here.",
-    ),
+OUT_OF_SERVICE = {
+    "logged_out": "The device was logged out.",
+    "banned": "The device was banned.",
+    "replaced": "Another client took the session over.",
 }
-"""Code of why it needs attention, and the words, by what was told."""
+"""Device events that only a person can mend, with their words where the gateway gives none."""
 
 
-def apply_device_events(events: Iterable[DeviceEvent], *, now: datetime, pool: Pool | None = None) -> None:
-    """Stop and restart devices as they are told of, in the order of the news. Doing it again changes nothing."""
-    for event in sorted(events, key=lambda each: each.at):
-        if event.device_id is None or now - event.at > FRESH:
-            continue
-        if event.status in _LOST:
-            _lost(event.device_id, event, pool or shared_pool())
+def apply_device_events(events: Iterable[DeviceEvent], *, gateway: str, now: datetime, pool: Pool | None = None) -> int:
+    """Stop and restart devices as they are told of, in the order of the news; returns how many events named one.
+
+    Doing it again changes nothing. Only devices of this gateway are believed to be meant.
+    """
+    fresh = [event for event in sorted(events, key=lambda each: each.at) if now - event.at <= FRESH]
+    named = {event.device_id for event in fresh if event.device_id is not None}
+    ours = set(Device.objects.filter(pk__in=named, gateway=gateway).values_list("pk", flat=True)) if named else set()
+    told = [(event.device_id, event) for event in fresh if event.device_id in ours and event.device_id is not None]
+    for device_id, event in told:
+        log.info("device.event", device_id=device_id, status=event.status, code=event.code)
+        if event.status in OUT_OF_SERVICE:
+            call_a_person(
+                device_id=device_id,
+                code=event.status,
+                text=event.text or OUT_OF_SERVICE[event.status],
+                banned=event.status == "banned",
+                pool=pool or shared_pool(),
+            )
         elif event.status == "connected":
-            _connected(event.device_id)
-        else:
-            log.info("device.disconnected", device_id=event.device_id)
-
-
-def _lost(device_id: int, event: DeviceEvent, pool: Pool) -> None:
-    """The statement that a refused send uses as well: only a device that can send stops."""
-    code, words = _LOST[event.status]
-    reason = f"{words} ({event.text})" if event.text else words
-    pool.execute(sql.NEEDS_ATTENTION, {"device": device_id, "reason": reason[:300], "code": code})
-    log.warning("device.needs_attention", device_id=device_id, reason=code)
+            _connected(device_id)
+    return len(told)
 
 
 def _connected(device_id: int) -> None:

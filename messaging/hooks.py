@@ -16,14 +16,12 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
 from devices.gateways import registry
-from devices.gateways.base import BadSignature, Challenged, DeviceEvent, Driver, Hook, HookRefused, Receipt, Reply
+from devices.gateways.base import BadSignature, Challenged, Gateway, Hook, HookRefused, News
 from devices.hook_keys import digest_of
 from devices.secrets import decrypt
-from messaging.device_news import apply_device_events
 from messaging.dispatch.pool import is_away, shared_pool
 from messaging.dispatch.prepared import Statement
-from messaging.inbound import store_replies
-from messaging.receipts import apply_receipts
+from messaging.news import Taken, take_in
 
 log = structlog.get_logger(__name__)
 
@@ -50,15 +48,6 @@ class TryLater(Exception):  # noqa: N818 - reads as a fact
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What one request came to: messages moved, news that waits for its message, new replies."""
-
-    moved: int
-    waiting: int
-    replies: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Sender:
     """Who may have posted: the device whose own address it was, and the secrets that may have signed."""
 
@@ -77,16 +66,13 @@ def receive(*, gateway: str, headers: Mapping[str, str], body: bytes, now: datet
     try:
         sender = _sender(driver, key)
         news = _read(driver, Hook(headers, body, sender.secrets, now, device_id=sender.device_id))
-        applied = apply_receipts(gateway=gateway, receipts=[each for each in news if isinstance(each, Receipt)])
-        heard = store_replies(gateway=gateway, replies=[each for each in news if isinstance(each, Reply)], now=now)
-        apply_device_events([each for each in news if isinstance(each, DeviceEvent)], now=now)
+        return take_in(gateway=gateway, news=news, now=now)
     except (OperationalError, InterfaceError) as problem:
         raise TryLater from problem
     except psycopg2.Error as problem:
         if not is_away(problem):
             raise
         raise TryLater from problem
-    return Taken(applied.moved, applied.waiting, len(heard))
 
 
 def challenge(*, gateway: str, key: str, query: Mapping[str, str]) -> str:
@@ -111,14 +97,14 @@ def challenge(*, gateway: str, key: str, query: Mapping[str, str]) -> str:
     return answer
 
 
-def _driver(gateway: str) -> Driver:
+def _driver(gateway: str) -> Gateway:
     try:
         return registry.driver_for(gateway)
     except registry.UnknownGateway:
         raise NoSuchHook(gateway) from None
 
 
-def _sender(driver: Driver, key: str) -> _Sender:
+def _sender(driver: Gateway, key: str) -> _Sender:
     """Raises NoSuchHook, or BadSignature where nothing could prove who posts."""
     shared = settings.FLOTILLA_WEBHOOK_SECRETS.get(driver.kind, ())
     if not key:
@@ -141,7 +127,7 @@ def _sender(driver: Driver, key: str) -> _Sender:
     return _Sender(device_id, (*own, *shared), credentials.get("verify_token", ""))
 
 
-def _read(driver: Driver, hook: Hook) -> tuple[Receipt | Reply | DeviceEvent, ...]:
+def _read(driver: Gateway, hook: Hook) -> tuple[News, ...]:
     try:
         news = driver.webhook(hook)
     except HookRefused as refused:

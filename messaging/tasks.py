@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from messaging import ending, failures, look_ups, receipts, services, settling, squaring
+from messaging import ending, failures, look_ups, receipts, refreshing, services, settling, squaring
 from messaging.dispatch import failover, holding
 from messaging.dispatch import recover as recovery
 from messaging.dispatch.release import release_due
@@ -16,6 +16,18 @@ from messaging.dispatch.send import carry
 def send(*, message_id: int, release_no: int) -> None:
     """Carry one released message (and its device's next ones) to the gateway. Harmless when doubled or late."""
     carry(message_id=message_id, release_no=release_no)
+
+
+@shared_task(name="messaging.refresh")
+def refresh(*, device_id: int) -> None:
+    """Connect a device anew because a person asked. Harmless when doubled or late."""
+    refreshing.refresh(device_id=device_id)
+
+
+@shared_task(name="messaging.pass_on_refreshes")
+def pass_on_refreshes() -> None:
+    """Beat, every two seconds: what people asked to be refreshed."""
+    refreshing.pass_on()
 
 
 @shared_task(name="messaging.release")

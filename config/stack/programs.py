@@ -15,7 +15,10 @@ from config.stack.supervisor import Program
 
 FLOWER_USER = "admin"
 DEVICE_THREADS = 32
+SESSION_THREADS = 16
 CONTROL_THREADS = 4
+PAIRING_THREADS = 8
+"""Each phone that is being linked takes one, and a process of its own, for up to four minutes."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ def choose_ports(
 
 
 def device_bells(*, shards: int) -> tuple[str, ...]:
-    """The queue names that device workers wait on: one per kind of device and shard."""
-    return tuple(f"devices.{kind}.{shard}" for kind in ("http", "session") for shard in range(shards))
+    """The queue names that workers of platform devices wait on, one per shard. Those of sessions go by lease."""
+    return tuple(f"devices.http.{shard}" for shard in range(shards))
 
 
 def _worker_is_ready(log: str) -> bool:
@@ -163,6 +166,19 @@ def programs(
             env=common,
             ready=_worker_is_ready,
             stop_seconds=30.0,
+        ),
+        Program(
+            name="worker-sessions",
+            argv=(*worker, "-c", str(SESSION_THREADS), "-Q", "devices.session", "-n", "sessions@%h"),
+            env={**common, "NEONIZE_BOT_TAG": "off"},  # read by native code, which sees only what a process starts with
+            ready=_worker_is_ready,
+            stop_seconds=45.0,
+        ),
+        Program(
+            name="worker-pairing",
+            argv=(*worker, "-c", str(PAIRING_THREADS), "-Q", "pairing", "-n", "pairing@%h"),
+            env=common,
+            ready=_worker_is_ready,
         ),
         Program(
             name="flower",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from django.conf import settings
 
 from devices.gateways import registry
-from devices.gateways.base import Carries, Driver
+from devices.gateways.base import Carries, Gateway
 from messaging.content.problems import Problem, TemplateProblem
 from messaging.content.shape import ATTACHMENTS, Content
 from messaging.content.wording import wording
@@ -39,7 +39,7 @@ def check_content(content: Content, *, owner_id: int, gateways: Iterable[str], b
     return problems
 
 
-def _cannot_carry(driver: Driver, content: Content, media: MediaFile | None, *, bulk: bool) -> Iterator[Problem]:
+def _cannot_carry(driver: Gateway, content: Content, media: MediaFile | None, *, bulk: bool) -> Iterator[Problem]:
     carries = driver.carries.get(content.type)
     if carries is None:
         can = ", ".join(sorted(driver.carries))
@@ -58,7 +58,7 @@ def _cannot_carry(driver: Driver, content: Content, media: MediaFile | None, *, 
         yield from _too_heavy(driver, carries, media)
 
 
-def _too_long(driver: Driver, content: Content, carries: Carries) -> Iterator[Problem]:
+def _too_long(driver: Gateway, content: Content, carries: Carries) -> Iterator[Problem]:
     what = "caption" if content.type in ATTACHMENTS else "text"
     if carries.max_text == 0:
         yield Problem("text", "no_caption", f"{driver.label} carries no text with {content.type}: send it by itself.")
@@ -73,7 +73,7 @@ def _too_long(driver: Driver, content: Content, carries: Carries) -> Iterator[Pr
         )
 
 
-def _too_heavy(driver: Driver, carries: Carries, media: MediaFile) -> Iterator[Problem]:
+def _too_heavy(driver: Gateway, carries: Carries, media: MediaFile) -> Iterator[Problem]:
     if carries.max_bytes is not None and media.size_bytes > carries.max_bytes:
         yield Problem(
             "media",

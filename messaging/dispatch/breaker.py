@@ -23,18 +23,15 @@ from time import monotonic
 
 from django.conf import settings
 
-from devices.gateways.base import Outcome, Temporary, Unknown
+from devices.gateways.base import NETWORK_CODES, Outcome, Temporary, Unknown
 
 Address = tuple[str, str]
 """(gateway kind, base URL of the device): devices that share it share its fate."""
 
-NOBODY_THERE = frozenset({"dns", "connect", "tls", "not_started", "not_written", "timeout"})
-"""Codes of :mod:`devices.gateways.http` for calls that met nobody."""
-
 
 def met_somebody(outcome: Outcome) -> bool:
     """Whether there was an answer, of whatever kind."""
-    return not (isinstance(outcome, Temporary | Unknown) and outcome.code in NOBODY_THERE)
+    return not (isinstance(outcome, Temporary | Unknown) and outcome.code in NETWORK_CODES)
 
 
 @dataclass(slots=True)

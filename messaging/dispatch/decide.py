@@ -35,6 +35,7 @@ class Decision:
     error_code: str = ""
     error_text: str = ""
     hold_device_seconds: float = 0.0
+    hold_new_contacts_seconds: float = 0.0
     device_needs_attention: bool = False
     banned: bool = False
 
@@ -69,6 +70,7 @@ def decide(
                 error_code=code,
                 error_text=text[:MAX_TEXT],
                 hold_device_seconds=seconds if scope == "device" else 0.0,
+                hold_new_contacts_seconds=seconds if scope == "new_contacts" else 0.0,
             )
         case SessionLost(code=code, text=text, banned=banned):
             return Decision(

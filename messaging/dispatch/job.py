@@ -15,6 +15,7 @@ from messaging.content.prepare import variables_of
 from messaging.dispatch import courtesy
 from messaging.dispatch.breaker import Address
 from messaging.dispatch.pool import Row
+from messaging.dispatch.publish import Released
 from messaging.models import Priority
 from messaging.pacing import Rhythm, Window, warm_up_cap
 
@@ -45,6 +46,7 @@ class Job:
     warm_up_cap: int | None
     window: Window | None
     lead: courtesy.Addressee
+    new_contact_seconds: float
     variables: Mapping[str, Any]
 
     @property
@@ -61,6 +63,13 @@ class Job:
     def address(self) -> Address:
         """What this device shares with others of its gateway."""
         return self.gateway, self.base_url
+
+    @property
+    def released(self) -> Released:
+        """What a task carries to go on with it."""
+        return Released(
+            message_id=self.message_id, device_id=self.device_id, release_no=self.release_no, gateway=self.gateway
+        )
 
     @property
     def key(self) -> dict[str, Any]:
@@ -100,6 +109,7 @@ class _Peeked(NamedTuple):
     custom: dict[str, Any] | None
     lead_zone: str | None
     priority: int
+    new_contact_seconds: float
 
 
 def job_of(found: Row) -> Job:
@@ -128,6 +138,7 @@ def job_of(found: Row) -> Job:
         warm_up_cap=warm_up_cap(age=row.now - row.warm_from) if row.warm_from else None,
         window=window,
         lead=courtesy.Addressee(phone=row.phone, zone=row.lead_zone or "", bulk=row.priority > Priority.INTERACTIVE),
+        new_contact_seconds=float(row.new_contact_seconds),
         variables=variables_of(
             name=row.name or "",
             phone=row.phone,

@@ -12,6 +12,7 @@ from kombu.exceptions import BatchPublishError, OperationalError
 
 from devices.gateways import registry
 from messaging import failpoints
+from messaging.housing import SESSION_BELLS
 from messaging.transport import device_route
 
 log = structlog.get_logger(__name__)
@@ -26,17 +27,41 @@ class Released:
     message_id: int
     device_id: int
     release_no: int
+    gateway: str = ""
 
 
-def bell_of(device_id: int, *, transport: str = "http") -> str:
-    """The bell that rings for a device: ``devices.<kind>.<shard>``; a device's shard never changes."""
-    return f"devices.{transport}.{device_id % settings.FLOTILLA_SHARDS}"
+def bell_of(device_id: int, *, gateway: str = "") -> str:
+    """The bell that rings for a device: ``devices.<transport>.<shard>``; its shard never changes.
+
+    Without a gateway it is a platform's. A worker that finds a device on the wrong bell gives its message back.
+    """
+    if gateway in registry.session_kinds():
+        return session_bell(device_id % settings.FLOTILLA_SESSION_SHARDS)
+    return f"devices.http.{device_id % settings.FLOTILLA_SHARDS}"
+
+
+def session_bell(shard: int) -> str:
+    """The bell of one shard of the session devices."""
+    return f"{SESSION_BELLS}.{shard}"
 
 
 def all_bells() -> list[str]:
-    """Every bell of this installation, as names for ``celery worker -Q``."""
-    kinds = sorted({registry.driver_for(kind).transport for kind in registry.kinds()})
-    return [f"devices.{kind}.{shard}" for kind in kinds for shard in range(settings.FLOTILLA_SHARDS)]
+    """Every bell of platform devices, as names for ``celery worker -Q``. Those of sessions come and go with leases."""
+    return [f"devices.http.{shard}" for shard in range(settings.FLOTILLA_SHARDS)]
+
+
+def queue_depths(devices: Sequence[int]) -> list[int] | None:
+    """How many tasks lie in each device's queue; None while the broker is away."""
+    try:
+        with (
+            current_app.connection_for_read() as connection,
+            connection.default_channel.client.pipeline(transaction=False) as pipeline,
+        ):
+            for device_id in devices:
+                pipeline.llen(f"device.{device_id}")
+            return list(pipeline.execute())
+    except (OperationalError, ConnectionError, TimeoutError):
+        return None
 
 
 def publish(released: Sequence[Released]) -> int:
@@ -68,5 +93,5 @@ def send_to_device_queue(item: Released, *, producer: object) -> None:
         producer=producer,
         ignore_result=True,
         retry=False,
-        **device_route(queue=f"device.{item.device_id}", bell=bell_of(item.device_id)),
+        **device_route(queue=f"device.{item.device_id}", bell=bell_of(item.device_id, gateway=item.gateway)),
     )

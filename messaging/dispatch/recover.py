@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import structlog
-from celery import current_app
 from django.conf import settings
-from kombu.exceptions import OperationalError
 
 from devices.gateways import registry
 from messaging.dispatch import statements as sql
 from messaging.dispatch.pool import Pool, shared_pool
 from messaging.dispatch.prepared import Statement
-from messaging.dispatch.publish import Released, publish
+from messaging.dispatch.publish import Released, publish, queue_depths
 from messaging.dispatch.stuck import give_up
 
 log = structlog.get_logger(__name__)
@@ -46,17 +44,11 @@ def republish_unclaimed(*, pool: Pool | None = None) -> int:
     rows = (pool or shared_pool()).execute(
         sql.UNCLAIMED, {"seconds": settings.FLOTILLA_REPUBLISH_SECONDS, "limit": LIMIT}
     )
-    waiting = [Released(message_id=m, device_id=d, release_no=r) for m, d, r in rows]
+    waiting = [Released(message_id=m, device_id=d, release_no=r, gateway=g) for m, d, r, g in rows]
     if not waiting:
         return 0
-    try:
-        with current_app.connection_for_read() as connection:
-            client = connection.default_channel.client
-            with client.pipeline(transaction=False) as pipeline:
-                for item in waiting:
-                    pipeline.llen(f"device.{item.device_id}")
-                depths = pipeline.execute()
-    except (OperationalError, ConnectionError, TimeoutError):
+    depths = queue_depths([item.device_id for item in waiting])
+    if depths is None:
         return 0  # the broker is down: the next tick asks again
     lost = [item for item, depth in zip(waiting, depths, strict=True) if not depth]
     done = publish(lost)

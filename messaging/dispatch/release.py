@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from messaging.dispatch import statements as sql
+from messaging.dispatch.job import job_of
 from messaging.dispatch.pool import Pool, Row, shared_pool
 from messaging.dispatch.publish import Released, publish
 
@@ -36,10 +37,10 @@ def release_round(*, pool: Pool | None = None, limit: int = DEVICES_PER_ROUND) -
         if not devices:
             return 0, []
         rows = session.execute(sql.RELEASE, {"devices": devices})
-        filled = {device for _, device, _, full in rows if full}
+        filled = {device for _, device, _, full, _ in rows if full}
         if len(filled) < len(devices):
             session.execute(sql.SET_WAKE, {"devices": [device for device in devices if device not in filled]})
-        return len(devices), [Released(message_id=m, device_id=d, release_no=r) for m, d, r, _ in rows]
+        return len(devices), [Released(message_id=m, device_id=d, release_no=r, gateway=g) for m, d, r, _, g in rows]
 
 
 def hand_over(*, device_id: int, pool: Pool) -> Row | None:
@@ -56,4 +57,4 @@ def hand_over(*, device_id: int, pool: Pool) -> Row | None:
 def release_next(*, device_id: int, pool: Pool | None = None) -> Released | None:
     """:func:`hand_over`, as what a task would carry."""
     row = hand_over(device_id=device_id, pool=pool or shared_pool())
-    return None if row is None else Released(message_id=row[0], release_no=row[1], device_id=row[2])
+    return None if row is None else job_of(row).released

@@ -16,7 +16,6 @@ from django.conf import settings
 from devices.clients import ClientRegistry, RefreshFailed, shared_registry
 from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
-from devices.models import BANNED
 from messaging import failpoints
 from messaging.content.prepare import Prepared, prepare
 from messaging.content.problems import TemplateProblem, ValueMissing
@@ -29,7 +28,8 @@ from messaging.dispatch.decide import Decision, decide
 from messaging.dispatch.fate import own_lease, unclaim
 from messaging.dispatch.job import Job, job_of
 from messaging.dispatch.pool import Pool, Row, is_away, shared_pool
-from messaging.dispatch.publish import Released, publish
+from messaging.dispatch.publish import publish
+from messaging.dispatch.reconnect import call_a_person, refresh_failed
 from messaging.dispatch.release import hand_over
 from messaging.media.attaching import MediaGone, attachment
 from messaging.pacing import gap_seconds
@@ -40,6 +40,10 @@ log = structlog.get_logger(__name__)
 CARRY_MESSAGES = 100
 CARRY_SECONDS = 5.0
 """How long one task stays with its device before it lets the others have the thread."""
+
+
+INCIDENT_STRIKES = 3
+"""After so many rests in a row, about a minute of silence, an address is an incident that people are told of."""
 
 
 class Result(StrEnum):
@@ -87,7 +91,7 @@ class Sender:
                 break
             job = job_of(row)
             if carried >= CARRY_MESSAGES or monotonic() - started > CARRY_SECONDS:
-                publish([Released(message_id=job.message_id, device_id=job.device_id, release_no=job.release_no)])
+                publish([job.released])
                 break
         return carried
 
@@ -106,9 +110,9 @@ class Sender:
         if self.breaker.refuses(job.address, probing=job.gateway_state == "probing"):
             self._rest(job, strike=0, reason="Too many calls to it hang.")
             return self._give_back(job)
-        quiet_seconds = courtesy.quiet_for_seconds(job.lead, now=job.now)
-        if quiet_seconds:
-            return self._snooze(job, quiet_seconds)
+        not_now_seconds = courtesy.quiet_for_seconds(job.lead, now=job.now) or job.new_contact_seconds
+        if not_now_seconds:
+            return self._snooze(job, not_now_seconds)
         try:
             client = self.clients.get(device_id=job.device_id, config_version=job.config_version)
         except RefreshFailed as problem:
@@ -249,13 +253,16 @@ class Sender:
                 sql.HOLD_DEVICE,
                 {"device": job.device_id, "seconds": decision.hold_device_seconds, "reason": decision.error_text[:200]},
             )
+        if decision.hold_new_contacts_seconds:
+            self.pool.execute(
+                sql.HOLD_NEW_CONTACTS, {"device": job.device_id, "seconds": decision.hold_new_contacts_seconds}
+            )
         if decision.device_needs_attention:
             self.clients.discard(device_id=job.device_id)
-            code = BANNED if decision.banned else decision.error_code[:60]
-            self.pool.execute(
-                sql.NEEDS_ATTENTION, {"device": job.device_id, "reason": decision.error_text, "code": code}
-            )
-            log.warning("device.needs_attention", device_id=job.device_id, reason=decision.error_code)
+            call_a_person(
+                device_id=job.device_id, code=decision.error_code, text=decision.error_text, banned=decision.banned,
+                pool=self.pool,
+            )  # fmt: skip
         if decision.banned:
             bans.pause_batch_of(message_id=job.message_id, pool=self.pool)
         if decision.state is not State.SENT:
@@ -270,6 +277,7 @@ class Sender:
             self._rest(job, strike=1, reason=getattr(outcome, "text", ""))
         elif met and job.gateway_state is not None:
             self.pool.execute(sql.END_REST, {"gateway": job.gateway, "base_url": job.base_url})
+            self.pool.execute(sql.INCIDENT_ENDED, {"scope": "gateway", "subject": _subject(job)})
             log.info("gateway.rest_ended", gateway=job.gateway, base_url=job.base_url)
 
     def _rest(self, job: Job, *, strike: int, reason: str) -> None:
@@ -278,6 +286,10 @@ class Sender:
             log.warning(
                 "gateway.rests", gateway=job.gateway, base_url=job.base_url, strikes=strikes, seconds=float(seconds)
             )
+            if strikes >= INCIDENT_STRIKES:
+                self.pool.execute(
+                    sql.INCIDENT_BEGAN, {"scope": "gateway", "subject": _subject(job), "reason": reason, "most": 0}
+                )
 
     # -- what else may happen ------------------------------------------------------------------------------------------
 
@@ -333,19 +345,14 @@ class Sender:
         return Result.ENDED
 
     def _refresh_failed(self, job: Job, problem: RefreshFailed) -> Result:
-        """The device could not be reached: it backs off, the message goes back and has lost nothing."""
-        if problem.session_lost:
-            self.pool.execute(
-                sql.NEEDS_ATTENTION, {"device": job.device_id, "reason": problem.text, "code": problem.code[:60]}
-            )
-        else:
-            minutes = settings.FLOTILLA_RECONNECT_MINUTES
-            self.pool.execute(
-                sql.RECONNECT_FAILED,
-                {"device": job.device_id, "most": len(minutes), "minutes": minutes, "reason": problem.text},
-            )
-        log.warning("device.refresh_failed", device_id=job.device_id, code=problem.code)
-        return self._give_back(job)
+        """The device could not be reached; the message goes back and has lost nothing."""
+        wait = refresh_failed(device_id=job.device_id, problem=problem, pool=self.pool)
+        return self._give_back(job, wait_seconds=wait)
+
+
+def _subject(job: Job) -> str:
+    """The address as an incident names it."""
+    return f"{job.gateway} {job.base_url}".strip()
 
 
 def carry(*, message_id: int, release_no: int) -> int:

@@ -122,6 +122,7 @@ def build_app(engine: Engine, control: Control) -> web.Application:
         for route in dialect.routes():
             app.router.add_route(route.method, route.path, _handler(engine, dialect, route.purpose))
     app.add_routes(control.routes())
+    app.add_routes(control.sessions.routes())
     return app
 
 

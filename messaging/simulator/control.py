@@ -13,6 +13,7 @@ Every call needs ``Authorization: Bearer <control token>`` and must come from th
 ``GET …/summary``               counts, duplicates, greatest number in flight of each device
 ``GET POST DELETE …/webhook``   where receipts and replies go (see :mod:`messaging.simulator.phones`)
 ``POST …/reply``                ``{"from", "text", "sender"?, "device"?, "dialect"?}``: one phone writes now
+``GET POST …/sessions``         who is logged in, and what is special to sessions (:mod:`messaging.simulator.sessions`)
 ``POST …/reset``                forget ledger, rules, bans, links, webhook; ``{"keep": ["faults", …]}``
 =============================== =======================================================================
 """
@@ -22,7 +23,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -32,6 +33,7 @@ from messaging.simulator.dialects.base import Dialect
 from messaging.simulator.engine import Engine
 from messaging.simulator.faults import EVERYONE, BadRule
 from messaging.simulator.phones import BadWebhook, is_loopback, parse_settings
+from messaging.simulator.sessions import BadCommand, Sessions
 from messaging.simulator.webhooks import Webhooks
 
 PAGE = 10_000
@@ -52,6 +54,10 @@ class Control:
     webhooks: Webhooks
     token: str
     allow_remote: bool = False
+    sessions: Sessions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sessions = Sessions(self.engine)
 
     def routes(self) -> list[web.RouteDef]:
         """All control addresses, each behind the token."""
@@ -72,6 +78,8 @@ class Control:
             ("DELETE", "webhook", self.drop_webhook),
             ("POST", "reply", self.reply),
             ("POST", "reset", self.reset),
+            ("GET", "sessions", self.show_sessions),
+            ("POST", "sessions", self.command_sessions),
         ]
         return [web.route(method, f"/control/{path}", self._guarded(handler)) for method, path, handler in table]
 
@@ -88,7 +96,7 @@ class Control:
                 return _json({"error": "the control token is missing or wrong"}, status=401)
             try:
                 return await handler(request)
-            except (BadControl, BadRule, BadWebhook) as problem:
+            except (BadCommand, BadControl, BadRule, BadWebhook) as problem:
                 return _json({"error": str(problem)}, status=400)
 
         return guarded
@@ -192,7 +200,18 @@ class Control:
             self.engine.links.reset()
         if "webhook" not in keep:
             self.webhooks.reset()
+        await self.sessions.command({"reset": True})
         return _json({})
+
+    # -- sessions --------------------------------------------------------------------------------------------------
+
+    async def show_sessions(self, _request: web.Request) -> web.Response:
+        """Who is logged in."""
+        return _json(self.sessions.status())
+
+    async def command_sessions(self, request: web.Request) -> web.Response:
+        """What is special to sessions."""
+        return _json(await self.sessions.command(await _body(request)))
 
     # -- webhooks --------------------------------------------------------------------------------------------------
 

@@ -224,7 +224,7 @@ def test_news_of_a_device_stops_it_and_lets_it_go_on():
     path, now = address(device), timezone.now()
 
     def told(status: Any, *, at=now) -> tuple[str, str]:
-        apply_device_events([DeviceEvent("e", status, at, device_id=device.pk)], now=now)
+        apply_device_events([DeviceEvent("e", status, at, device_id=device.pk)], gateway=device.gateway, now=now)
         return state_of(device)
 
     active = (DeviceState.ACTIVE, "")

@@ -6,6 +6,16 @@ set). The partial indexes named in comments are declared on the models.
 
 from __future__ import annotations
 
+from messaging.dispatch.statements.reconnect import (
+    HOLD_NEW_CONTACTS,
+    INCIDENT_BEGAN,
+    INCIDENT_ENDED,
+    NOT_REFRESHED,
+    PARDON,
+    RECONNECT_FAILED,
+    REFRESHED,
+    REFRESHES_ASKED,
+)
 from messaging.dispatch.statements.release import (
     DUE_DEVICES,
     LAZILY,
@@ -35,7 +45,6 @@ from messaging.dispatch.statements.upkeep import (
     EXPIRE_LEASES,
     HOLD_DEVICE,
     NEEDS_ATTENTION,
-    RECONNECT_FAILED,
     REOPEN_BATCHES,
     REST_GATEWAY,
     UNCLAIMED,
@@ -52,15 +61,22 @@ __all__ = [
     "EXPIRE_LEASES",
     "GIVE_BACK",
     "HOLD_DEVICE",
+    "HOLD_NEW_CONTACTS",
+    "INCIDENT_BEGAN",
+    "INCIDENT_ENDED",
     "IN_DOUBT",
     "LAZILY",
     "LOCK_DEVICE",
     "NEEDS_ATTENTION",
+    "NOT_REFRESHED",
+    "PARDON",
     "PEEK",
     "PEEK_RELEASED",
     "PEEK_TEMPLATE",
     "RECONNECT_FAILED",
     "RECORD",
+    "REFRESHED",
+    "REFRESHES_ASKED",
     "RELEASE",
     "RELEASE_NEXT",
     "RELEASE_TEMPLATE",

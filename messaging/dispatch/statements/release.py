@@ -80,8 +80,9 @@ RELEASE = Statement(
     RELEASE_TEMPLATE.format(
         devices="d.id = ANY(%(devices)s)",
         most="count(*)",
-        answer="""SELECT r.id, r.device_id, r.release_no, f.id IS NOT NULL
-FROM released r LEFT JOIN full_now f ON f.id = r.device_id ORDER BY r.device_id, r.id""",
+        answer="""SELECT r.id, r.device_id, r.release_no, f.id IS NOT NULL, d.gateway
+FROM released r JOIN devices_device d ON d.id = r.device_id LEFT JOIN full_now f ON f.id = r.device_id
+ORDER BY r.device_id, r.id""",
     ),
 )
 

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from messaging.dispatch.prepared import Statement
 
+# Whether the device has written to this lead before, or the lead to it. Indexes message_lead_sent,
+# inbound_lead_received.
+KNOWN_CONTACT = """(
+    EXISTS (SELECT FROM messaging_message o WHERE o.lead_id = m.lead_id AND o.device_id = m.device_id AND o.id <> m.id
+            AND o.state IN ('sent', 'delivered', 'read'))
+    OR EXISTS (SELECT FROM messaging_inboundmessage i WHERE i.lead_id = m.lead_id AND i.device_id = m.device_id))"""
+
 # Is this release still ours, and what is there to know? Reads only.
 PEEK_TEMPLATE = """
 SELECT m.id, m.release_no, m.device_id, m.uid::text, m.round, m.phone,
@@ -15,13 +22,16 @@ SELECT m.id, m.release_no, m.device_id, m.uid::text, m.round, m.phone,
        d.cap_per_hour IS NOT NULL OR d.cap_per_day IS NOT NULL OR coalesce(d.warm_up, false) AS capped,
        flotilla_now() AS now, CASE WHEN d.warm_up THEN d.created_at END AS warm_from,
        d.window_start, d.window_end, d.time_zone,
-       l.name, l.status, l.niches, l.triggers, l.custom, l.time_zone, b.priority
+       l.name, l.status, l.niches, l.triggers, l.custom, l.time_zone, b.priority,
+       CASE WHEN d.new_contacts_held_until > flotilla_now() AND NOT {known}
+            THEN extract(epoch FROM d.new_contacts_held_until - flotilla_now()) ELSE 0 END AS new_contact_seconds
 FROM messaging_message m
 JOIN messaging_batch b ON b.id = m.batch_id
 JOIN devices_device d ON d.id = m.device_id
 LEFT JOIN leads_lead l ON l.id = m.lead_id
 WHERE {which}
 """
+PEEK_TEMPLATE = PEEK_TEMPLATE.replace("{known}", KNOWN_CONTACT)
 PEEK = Statement(
     "peek", PEEK_TEMPLATE.format(which="m.id = %(message)s AND m.release_no = %(release_no)s AND m.state = 'queued'")
 )

@@ -42,30 +42,16 @@ WHERE id = %(device)s AND state = 'active'
 """,
 )
 
-RECONNECT_FAILED = Statement(
-    "reconnect_failed",
-    """
-UPDATE devices_device
-SET reconnect_failures = reconnect_failures + 1,
-    state = CASE WHEN reconnect_failures + 1 >= %(most)s THEN 'needs_attention' ELSE state END,
-    state_reason = CASE WHEN reconnect_failures + 1 >= %(most)s THEN %(reason)s ELSE state_reason END,
-    attention_code = CASE WHEN reconnect_failures + 1 >= %(most)s THEN 'unreachable' ELSE attention_code END,
-    held_until = flotilla_now() + make_interval(mins => (%(minutes)s::int[])[reconnect_failures + 1]),
-    hold_reason = %(reason)s
-WHERE id = %(device)s AND state = 'active'
-RETURNING reconnect_failures, state
-""",
-)
-
 # -- recovery ---------------------------------------------------------------------------------------------------------
 
 # Index message_one_in_flight, as for the next two: it holds no more rows than the fleet has lanes.
 UNCLAIMED = Statement(
     "unclaimed",
     """
-SELECT id, device_id, release_no FROM messaging_message
-WHERE state = 'queued' AND queued_at < flotilla_now() - make_interval(secs => %(seconds)s)
-ORDER BY queued_at LIMIT %(limit)s
+SELECT m.id, m.device_id, m.release_no, d.gateway
+FROM messaging_message m JOIN devices_device d ON d.id = m.device_id
+WHERE m.state = 'queued' AND m.queued_at < flotilla_now() - make_interval(secs => %(seconds)s)
+ORDER BY m.queued_at LIMIT %(limit)s
 """,
 )
 
