@@ -36,9 +36,8 @@ def why_not_sent(message: Message, *, now: datetime) -> Why | None:
         case State.PENDING:
             return _pending(message, now)
         case State.QUEUED:
-            return _no_session_host(message, now) or Why(
-                "queued", f"It is in the queue of {message.device}, next to be taken by a worker."
-            )
+            words = f"It is in the queue of {message.device}, next to be taken by a worker."
+            return _no_session_host(message, now) or Why("queued", words)
         case State.SENDING:
             return Why("sending", f"A worker is sending it through {message.device} right now.", message.lease_until)
         case State.UNKNOWN:
@@ -130,7 +129,7 @@ def _device_cannot(message: Message, now: datetime) -> Why | None:
 def _not_to_strangers(message: Message, now: datetime) -> Why | None:
     """The gateway has asked the device to write to nobody new for a while."""
     held_until = message.device.new_contacts_held_until
-    if held_until is None or held_until <= now or message.lead is None:
+    if held_until is None or held_until <= now or message.lead_id is None:
         return None
     known = Message.objects.filter(
         lead_id=message.lead_id, device_id=message.device_id, state__in=[State.SENT, State.DELIVERED, State.READ]
