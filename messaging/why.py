@@ -55,7 +55,6 @@ def _pending(message: Message, now: datetime) -> Why:
     return (
         _stopped(message, now)
         or _device_cannot(message, now)
-        or _no_session_host(message, now)
         or _not_now_to_this_lead(message, now)
         or _not_to_strangers(message, now)
         or (
@@ -64,6 +63,7 @@ def _pending(message: Message, now: datetime) -> Why:
             else None
         )
         or (Why("not_due", "It is planned for later.", message.due_at) if message.due_at > now else None)
+        or _no_session_host(message, now)
         or _its_turn(message, now)
     )
 
