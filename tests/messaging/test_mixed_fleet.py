@@ -26,7 +26,7 @@ from tests.messaging.session_support import (
 from tests.messaging.test_worker import broker, device_worker, ticking, verdict_on, wait_for_the_end  # noqa: F401
 from tests.simulator_process import Simulator, wait_until
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(240)]
 
 POOL_THREADS = 8
 
