@@ -36,6 +36,7 @@ app.conf.beat_schedule = {
     "wrap-up": {"task": "messaging.wrap_up", "schedule": 2.0},
     "match-receipts": {"task": "messaging.match_receipts", "schedule": 2.0},
     "refreshes": {"task": "messaging.pass_on_refreshes", "schedule": 2.0},
+    "free-held": {"task": "messaging.free_held", "schedule": 30.0},
     "settle": {"task": "messaging.settle", "schedule": 5.0},
     "campaigns": {"task": "campaigns.tick", "schedule": 2.0},
     "failure-digest": {"task": "config.failure_digest", "schedule": 60.0},

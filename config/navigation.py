@@ -39,6 +39,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, tuple[Role, ...]], ...]], .
         (
             ("Messages", "chat", "admin:messaging_message_changelist", _EVERYBODY),
             ("Replies", "reply", "admin:messaging_inboundmessage_changelist", _EVERYBODY),
+            ("Media", "perm_media", "admin:messaging_mediafile_changelist", _OWNERS),
             ("Batches", "stacks", "admin:messaging_batch_changelist", _OWNERS),
         ),
     ),

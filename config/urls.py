@@ -9,6 +9,7 @@ from django.views.decorators.cache import never_cache
 from django.views.generic import RedirectView
 
 from config import hooks, lead_hooks
+from messaging.media import serving
 
 
 @never_cache
@@ -22,6 +23,8 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("hooks/leads/<slug:key>", lead_hooks.receive, name="lead-hook"),
     path("hooks/<slug:gateway>", hooks.receive, name="hook"),
+    path("media/<str:token>", serving.serve, name="media-file"),
+    path("hooks/<slug:gateway>/<slug:key>", hooks.receive_for_device, name="device-hook"),
     path("api/", include("config.api.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -14,6 +14,7 @@ from unfold.decorators import action
 from devices.access import may_change
 from devices.admin_pages import Question, ask, change_url, confirmed, list_url, visible_or_404
 from messaging import retrying
+from messaging.dispatch import holding
 from messaging.models import Batch, Message
 from messaging.retrying import REASONS, Retried
 from messaging.states import State
@@ -38,7 +39,8 @@ class RetryMixin:
             hidden += [("_selected_action", pk) for pk in request.POST.getlist("_selected_action")]
             question = question_about(ids, back=list_url(Message), hidden=hidden)
             return ask(request, model_admin=self, question=question)
-        tell(self, request, retrying.retry_failed(message_ids=ids, now=timezone.now()))
+        freed = holding.try_again(message_ids=ids)
+        tell(self, request, with_freed(retrying.retry_failed(message_ids=ids, now=timezone.now()), freed))
         return None
 
     @action(description="Retry", icon="replay", permissions=["retry"])
@@ -60,6 +62,14 @@ class RetryMixin:
         actions: list[Any] = super().get_actions_detail(request, object_id)  # type: ignore[misc]
         failed = Message.objects.filter(pk=object_id, state=State.FAILED).exists()
         return [each for each in actions if failed or not each.action_name.endswith("retry_message")]
+
+
+def with_freed(done: Retried, freed: int) -> Retried:
+    """With the held ones, which did not fail but go on all the same."""
+    if not freed:
+        return done
+    rest = {**done.left_alone, "not_failed": done.left_alone.get("not_failed", 0) - freed}
+    return Retried(done.retried + freed, {reason: number for reason, number in rest.items() if number > 0})
 
 
 def retry_of_batch(model_admin: Any, request: HttpRequest, batch: Batch) -> HttpResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import django_filters  # type: ignore[import-untyped]
@@ -20,8 +21,11 @@ from devices.models import Device
 from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
 from messaging import failures, retrying, services, settling
+from messaging.content.api_fields import ContentField
+from messaging.content.preview import preview
+from messaging.content.wording import MAX_TEXT
+from messaging.dispatch import holding
 from messaging.models import MESSAGE_STATES, Attempt, Message
-from messaging.rendering import MAX_TEXT
 from messaging.states import REPORT_WORDS, State
 from messaging.why import why_not_sent
 
@@ -99,10 +103,12 @@ class SendSerializer(serializers.Serializer[Any]):
     phone = serializers.CharField(required=False, max_length=40, help_text="In any common form.")
     lead = OwnedRelation(queryset=Lead.objects.all(), required=False)
     text = serializers.CharField(
+        required=False,
         trim_whitespace=False,
         max_length=4 * MAX_TEXT,
         help_text="Variables as {{ name }}, with {{ name or 'friend' }}.",
     )
+    content = ContentField(required=False, help_text="Instead of text, where there is more to it.")
     device = OwnedRelation(
         queryset=Device.objects.all(), required=False, allow_null=True, default=None,
         help_text="Empty: the lead's own device, else any connected one.",
@@ -119,6 +125,8 @@ class SendSerializer(serializers.Serializer[Any]):
         """One recipient, named in one way."""
         if ("phone" in attrs) == ("lead" in attrs):
             raise serializers.ValidationError({"phone": "Name either a lead or a phone number."}, "one_recipient")
+        if ("text" in attrs) == ("content" in attrs):
+            raise serializers.ValidationError({"text": "Give either a text or a content."}, "one_content")
         return attrs
 
 
@@ -177,6 +185,33 @@ class SettledSerializer(serializers.Serializer[Any]):
     more = serializers.BooleanField(help_text="Whether the conditions fit more than one call settles: call again.")
 
 
+class PreviewRequestSerializer(serializers.Serializer[Any]):
+    """A content, and for whom."""
+
+    content = ContentField()
+    lead = OwnedRelation(
+        queryset=Lead.objects.all(), required=False, allow_null=True, default=None,
+        help_text="Empty: somebody of whom nothing is known.",
+    )  # fmt: skip
+    seed = serializers.IntegerField(
+        required=False, default=0, min_value=0, max_value=2**31, help_text="Choices fall otherwise with another one."
+    )
+
+
+class PreviewSerializer(serializers.Serializer[Any]):
+    """What would be sent, or why this lead would get nothing."""
+
+    type = serializers.CharField(source="prepared.type", default=None, allow_null=True)
+    text = serializers.CharField(source="prepared.text", default=None, allow_null=True)
+    media = serializers.IntegerField(source="prepared.media", default=None, allow_null=True)
+    parameters = serializers.ListField(
+        child=serializers.CharField(), source="prepared.template.parameters", default=None, allow_null=True
+    )
+    problem = serializers.CharField(allow_blank=True)
+    held = serializers.BooleanField(help_text="It would wait for the value that is missing.")
+    varies = serializers.BooleanField(help_text="It holds choices, which fall otherwise from message to message.")
+
+
 class MessageFilter(django_filters.FilterSet):
     """Which messages to list."""
 
@@ -227,7 +262,10 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
     @extend_schema(request=RetrySerializer, responses=RetriedSerializer)
     @action(detail=False, methods=["post"])
     def retry(self, request: Request) -> Response:
-        """Give failed messages a new round: those named, or all of a batch. Refusals for good are left alone."""
+        """Give failed messages a new round: those named, or all of a batch. Refusals for good are left alone.
+
+        What is held because its lead lacks a value is tried again too.
+        """
         given = RetrySerializer(data=request.data)
         given.is_valid(raise_exception=True)
         wanted = given.validated_data
@@ -241,7 +279,22 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
             now=timezone.now(),
             insist=wanted["insist"],
         )
-        return Response(RetriedSerializer(done).data)
+        held = Message.objects.visible_to(request.user).filter(state=State.PENDING, error_code=holding.MISSING)
+        if "batch" in wanted:
+            held = held.filter(batch_id=wanted["batch"])
+        if "messages" in wanted:
+            held = held.filter(pk__in=wanted["messages"])
+        freed = holding.try_again(message_ids=held.values_list("pk", flat=True)[: holding.LIMIT])
+        return Response(RetriedSerializer(replace(done, retried=done.retried + freed)).data)
+
+    @extend_schema(request=PreviewRequestSerializer, responses=PreviewSerializer)
+    @action(detail=False, methods=["post"])
+    def preview(self, request: Request) -> Response:
+        """What one lead would get. Nothing is stored or sent."""
+        given = PreviewRequestSerializer(data=request.data, context=self.get_serializer_context())
+        given.is_valid(raise_exception=True)
+        found = preview(now=timezone.now(), **given.validated_data)
+        return Response(PreviewSerializer(found).data)
 
     @extend_schema(request=SettleSerializer, responses=SettledSerializer)
     @action(detail=False, methods=["post"])

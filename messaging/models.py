@@ -212,6 +212,10 @@ class Message(models.Model):
                 name="message_failed",
                 condition=Q(state=State.FAILED, archived_at__isnull=True),
             ),
+            # what is held because its lead lacks a value
+            models.Index(
+                fields=["id"], name="message_held", condition=Q(state=State.PENDING, error_code="missing_value")
+            ),
             # the lists of what failed and of what nobody knows
             models.Index(fields=["state", "id"], name="message_troubled", condition=Q(state__in=["failed", "unknown"])),
             # settling tick: unknown outcomes that something is to be done about now
@@ -367,3 +371,6 @@ class Halt(models.Model):
 
     def __str__(self) -> str:
         return f"halt of {self.started_at:%Y-%m-%d %H:%M:%S}"
+
+
+from messaging.media.models import MediaFile  # noqa: E402, F401 - Django looks for models here

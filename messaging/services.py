@@ -18,9 +18,12 @@ from leads import suppression
 from leads.models import Lead
 from leads.optout import Heard
 from leads.phones import PhoneProblem, parse_phone
+from messaging.content.check import check_content
+from messaging.content.problems import TemplateProblem
+from messaging.content.shape import Content
+from messaging.content.wording import check_template
 from messaging.ending import ENDS, end_unsent
 from messaging.models import Batch, BatchState, Message, Priority, Stream
-from messaging.rendering import TemplateProblem, check_template
 from messaging.states import IN_FLIGHT, State
 from messaging.waking import wake
 
@@ -96,20 +99,24 @@ def open_batch(
 def send_single(
     *,
     owner: User,
-    text: str,
     now: datetime,
+    text: str = "",
+    content: Content | None = None,
     lead: Lead | None = None,
     phone: str | None = None,
     device: Device | None = None,
 ) -> Message:
-    """One message to one lead or phone number, ahead of bulk. Raises SendRefused, naming the field.
+    """One message to one lead or phone number, ahead of bulk: a reply, or a test. Raises SendRefused, naming the field.
 
-    A number that is not a lead yet becomes one. Without ``device`` the lead's own is used, else any connected one.
+    ``text`` is a plain text; ``content`` anything else. A number that is not a lead yet becomes one. Without ``device``
+    the lead's own is used, else any connected one. Whoever opted out is not written to, for a test neither.
     """
-    try:
-        check_template(text)
-    except TemplateProblem as problem:
-        raise SendRefused("bad_text", str(problem), "text") from None
+    if content is None:
+        try:
+            check_template(text)
+        except TemplateProblem as problem:
+            raise SendRefused("bad_text", str(problem), "text") from None
+        content = Content(text=text)
     with transaction.atomic():
         lead = lead or _lead_for(owner, phone, now)
         if lead.review_at is not None:
@@ -127,10 +134,12 @@ def send_single(
             raise SendRefused(
                 "device_not_connected", f"{device.name} is not connected ({device.get_state_display()}).", "device"
             )
+        for found in check_content(content, owner_id=owner.pk, gateways=[device.gateway], bulk=False):
+            raise SendRefused(found.code, found.text, f"content.{found.field}")
         batch = open_batch(
             owner=owner,
             name=f"To {lead}"[:200],
-            content={"type": "text", "text": text},
+            content=content.to_json(),
             now=now,
             priority=Priority.INTERACTIVE,
         )
@@ -176,9 +185,10 @@ def _only_message(batch: Batch, *, device: Device, lead: Lead, now: datetime) ->
     return message
 
 
-def pause_batch(*, batch_id: int) -> bool:
+def pause_batch(*, batch_id: int, reason: str = "") -> bool:
     """No claim succeeds any more; what is at a gateway right now ends as it ends. Whether anything changed."""
-    return bool(Batch.objects.filter(pk=batch_id, state=BatchState.RUNNING).update(state=BatchState.PAUSED))
+    running = Batch.objects.filter(pk=batch_id, state=BatchState.RUNNING)
+    return bool(running.update(state=BatchState.PAUSED, reason=reason[:300]))
 
 
 def resume_batch(*, batch_id: int) -> bool:

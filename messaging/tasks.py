@@ -6,7 +6,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from messaging import ending, failures, look_ups, receipts, refreshing, services, settling, squaring
-from messaging.dispatch import failover
+from messaging.dispatch import failover, holding
 from messaging.dispatch import recover as recovery
 from messaging.dispatch.release import release_due
 from messaging.dispatch.send import carry
@@ -54,6 +54,12 @@ def wake_sleepers() -> None:
 def match_receipts() -> None:
     """Beat, every two seconds: receipts that came before their message was ready."""
     receipts.match_waiting()
+
+
+@shared_task(name="messaging.free_held")
+def free_held() -> None:
+    """Beat, every half minute: messages held for a value go on once their lead was changed."""
+    holding.free_changed()
 
 
 @shared_task(name="messaging.settle")

@@ -14,6 +14,7 @@ from devices.models import BANNED, Device, DeviceState, GatewayRest
 from devices.session_models import SessionHost
 from messaging import halting
 from messaging.dispatch import courtesy
+from messaging.dispatch.holding import MISSING
 from messaging.doubt import Policy, policy_for
 from messaging.models import BatchState, InboundMessage, Message, Priority
 from messaging.states import State
@@ -54,6 +55,7 @@ def why_not_sent(message: Message, *, now: datetime) -> Why | None:
 def _pending(message: Message, now: datetime) -> Why:
     return (
         _stopped(message, now)
+        or _held(message, now)
         or _device_cannot(message, now)
         or _not_now_to_this_lead(message, now)
         or _not_to_strangers(message, now)
@@ -106,6 +108,13 @@ def _stopped(message: Message, now: datetime) -> Why | None:
     if lead.opted_out_at is not None and not batch.confirms_opt_out:
         return Why("opted_out", f"{lead} opted out.")
     return None
+
+
+def _held(message: Message, now: datetime) -> Why | None:
+    if message.error_code != MISSING or message.due_at <= now:
+        return None
+    text = f"It is held.{_because(message)} It goes on when the lead is changed, or when you retry it."
+    return Why(MISSING, text, message.due_at)
 
 
 def _device_cannot(message: Message, now: datetime) -> Why | None:

@@ -13,6 +13,7 @@ from config.api.merge import MergeView
 from config.api.schema import Generator
 from config.api.tokens import LogoutView, TokenView
 from devices.api import DeviceViewSet, PoolViewSet
+from devices.api_webhook import WebhookView
 from leads.api import LeadViewSet
 from leads.api_bulk import BulkView
 from leads.api_consent import WaiversView, WaiverView
@@ -23,6 +24,7 @@ from messaging.api import MessageViewSet
 from messaging.api_erase import EraseView
 from messaging.api_halt import HaltView
 from messaging.api_history import HistoryView
+from messaging.api_media import MediaViewSet
 from messaging.api_transfer import TransferView
 
 router = SimpleRouter(trailing_slash=False)
@@ -35,10 +37,12 @@ router.register("segments", SegmentViewSet)
 router.register("campaigns", CampaignViewSet)
 router.register("runs", RunViewSet)
 router.register("messages", MessageViewSet)
+router.register("media", MediaViewSet, basename="media")
 
 v1 = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/logout", LogoutView.as_view(), name="logout"),
+    path("devices/<int:pk>/webhook", WebhookView.as_view(), name="device-webhook"),
     path("halt", HaltView.as_view(), name="halt"),
     path("leads/bulk", BulkView.as_view(), name="leads-bulk"),
     path("leads/transfer", TransferView.as_view(), name="leads-transfer"),

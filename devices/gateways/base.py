@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 IdSemantics = Literal["dedups", "searchable", "echoed", "none"]
 """What the gateway does with an id we choose: drops repeats, lets us look it up, returns it in receipts, or nothing."""
@@ -502,3 +502,21 @@ class SessionDriver(Gateway, Protocol):
 
 NETWORK_CODES = frozenset({"dns", "connect", "tls", "not_started", "not_written", "timeout"})
 """Codes of Temporary and Unknown for calls that met nobody; the same for every driver."""
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """A driver that reads a device's options."""
+
+    def option_problems(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """What is wrong with them, each beginning with the option's name; empty where nothing is."""
+        ...
+
+
+@runtime_checkable
+class Challenged(Protocol):
+    """A driver whose gateway asks a webhook's address, by GET, whether it is ours before it posts there."""
+
+    def challenge(self, *, query: Mapping[str, str], tokens: tuple[str, ...]) -> str | None:
+        """What to answer to one who knows one of the tokens; None to anybody else."""
+        ...

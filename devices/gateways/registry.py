@@ -8,9 +8,27 @@ from __future__ import annotations
 from typing import cast
 
 from devices.gateways.base import Driver, Gateway, SessionDriver
+from devices.gateways.evolution import EvolutionDriver
+from devices.gateways.generic import GenericDriver
+from devices.gateways.gowa import GowaDriver
+from devices.gateways.meta import MetaDriver
 from devices.gateways.simulator import SimulatorDriver
+from devices.gateways.wablas import WablasDriver
+from devices.gateways.waha import WahaDriver
+from devices.gateways.whacenter import WhacenterDriver
+from devices.gateways.wuzapi import WuzapiDriver
 
-_DRIVERS: tuple[Gateway, ...] = (SimulatorDriver(),)
+_DRIVERS: tuple[Gateway, ...] = (
+    SimulatorDriver(),
+    GowaDriver(),
+    WahaDriver(),
+    EvolutionDriver(),
+    WuzapiDriver(),
+    MetaDriver(),
+    WablasDriver(),
+    WhacenterDriver(),
+    GenericDriver(),
+)
 
 _BY_KIND: dict[str, Gateway] = {driver.kind: driver for driver in _DRIVERS}
 
@@ -51,6 +69,11 @@ def session_kinds() -> list[str]:
 def kinds() -> frozenset[str]:
     """All registered kinds."""
     return frozenset(_BY_KIND)
+
+
+def drivers() -> list[Gateway]:
+    """All drivers, in the order of registration."""
+    return list(_BY_KIND.values())
 
 
 def choices() -> list[tuple[str, str]]:

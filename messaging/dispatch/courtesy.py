@@ -7,7 +7,7 @@ interactive batches are neither capped nor counted. The rules are in :mod:`leads
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -50,6 +50,12 @@ def window_of(lead: Addressee) -> Window | None:
         return None
     zone = zone_of(phone=lead.phone, stated=lead.zone, otherwise=settings.FLOTILLA_LEAD_TIME_ZONE)
     return Window(start=quiet.end, end=quiet.start, zone=zone)
+
+
+def local_time(lead: Addressee, *, now: datetime) -> time:
+    """What the clock shows where this lead is."""
+    zone = zone_of(phone=lead.phone, stated=lead.zone, otherwise=settings.FLOTILLA_LEAD_TIME_ZONE)
+    return now.astimezone(zone).time()
 
 
 def quiet_for_seconds(lead: Addressee, *, now: datetime) -> float:

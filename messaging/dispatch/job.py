@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 
+from messaging.content.prepare import variables_of
 from messaging.dispatch import courtesy
 from messaging.dispatch.breaker import Address
 from messaging.dispatch.pool import Row
@@ -117,7 +118,6 @@ def job_of(found: Row) -> Job:
     window = None
     if row.window_start is not None and row.window_end is not None:
         window = Window(row.window_start, row.window_end, ZoneInfo(row.zone or settings.TIME_ZONE))
-    name = row.name or ""
     return Job(
         message_id=row.message_id,
         release_no=row.release_no,
@@ -139,13 +139,12 @@ def job_of(found: Row) -> Job:
         window=window,
         lead=courtesy.Addressee(phone=row.phone, zone=row.lead_zone or "", bulk=row.priority > Priority.INTERACTIVE),
         new_contact_seconds=float(row.new_contact_seconds),
-        variables={
-            **(row.custom or {}),
-            "name": name,
-            "first_name": name.split(" ", 1)[0],
-            "phone": row.phone,
-            "status": row.status or "",
-            "niches": row.niches or [],
-            "triggers": row.triggers or [],
-        },
+        variables=variables_of(
+            name=row.name or "",
+            phone=row.phone,
+            status=row.status or "",
+            niches=row.niches or [],
+            triggers=row.triggers or [],
+            custom=row.custom or {},
+        ),
     )

@@ -17,7 +17,9 @@ from devices.clients import ClientRegistry, RefreshFailed, shared_registry
 from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
 from messaging import failpoints
-from messaging.dispatch import bans, courtesy
+from messaging.content.prepare import Prepared, prepare
+from messaging.content.problems import TemplateProblem, ValueMissing
+from messaging.dispatch import bans, courtesy, holding
 from messaging.dispatch import statements as sql
 from messaging.dispatch.breaker import Breaker, met_somebody, shared_breaker
 from messaging.dispatch.combining import FailedTogether
@@ -29,8 +31,8 @@ from messaging.dispatch.pool import Pool, Row, is_away, shared_pool
 from messaging.dispatch.publish import publish
 from messaging.dispatch.reconnect import call_a_person, refresh_failed
 from messaging.dispatch.release import hand_over
+from messaging.media.attaching import MediaGone, attachment
 from messaging.pacing import gap_seconds
-from messaging.rendering import TemplateProblem, render
 from messaging.states import State
 
 log = structlog.get_logger(__name__)
@@ -111,23 +113,24 @@ class Sender:
         if self.breaker.refuses(job.address, probing=job.gateway_state == "probing"):
             self._rest(job, strike=0, reason="Too many calls to it hang.")
             return self._give_back(job)
-        quiet_seconds = courtesy.quiet_for_seconds(job.lead, now=job.now)
-        if quiet_seconds:
-            return self._snooze(job, quiet_seconds)
-        if job.new_contact_seconds > 0:
-            return self._snooze(job, job.new_contact_seconds)
+        not_now_seconds = max(courtesy.quiet_for_seconds(job.lead, now=job.now), job.new_contact_seconds)
+        if not_now_seconds > 0:
+            return self._snooze(job, not_now_seconds)
         try:
             client = self.clients.get(device_id=job.device_id, config_version=job.config_version)
         except RefreshFailed as problem:
             return self._refresh_failed(job, problem)
         try:
-            text = render(job.content["text"], job.variables)
-        except TemplateProblem as problem:
+            said = self._prepare(job)
+            media = attachment(said.media) if said.media is not None else None
+        except ValueMissing as problem:
+            return self._hold_message(job, problem)
+        except (TemplateProblem, MediaGone) as problem:
             return self._end_unsent(job, State.FAILED, "content", str(problem))
         gap = gap_seconds(device=job.device_rhythm, batch=job.batch_rhythm, rng=self.rng)
 
         failpoints.hit("before_claim")
-        claimed = self._claim(job, text, gap)
+        claimed = self._claim(job, said.text, gap)
         if claimed is None:
             return self._not_claimed(job)
         if isinstance(claimed, courtesy.HadEnough):
@@ -136,7 +139,14 @@ class Sender:
         failpoints.hit("after_claim")
 
         outgoing = Outgoing(
-            message_id=job.message_id, attempt=attempt, reference=job.reference, phone=job.phone, text=text
+            message_id=job.message_id,
+            attempt=attempt,
+            reference=job.reference,
+            phone=job.phone,
+            text=said.text,
+            type=said.type,
+            media=media,
+            template=said.template,
         )
         outcome = self._call(client, job, outgoing)
         failpoints.hit("after_accept")
@@ -156,6 +166,14 @@ class Sender:
     def _peek(self, message_id: int, release_no: int) -> Job | None:
         rows = self.pool.execute(sql.PEEK, {"message": message_id, "release_no": release_no})
         return job_of(rows[0]) if rows else None
+
+    def _prepare(self, job: Job) -> Prepared:
+        return prepare(
+            job.content,
+            variables=job.variables,
+            seed=job.message_id,
+            local_time=lambda: courtesy.local_time(job.lead, now=job.now),
+        )
 
     def _hand_over(self, job: Job) -> Row | None:
         with suppress(FailedTogether):
@@ -312,6 +330,14 @@ class Sender:
     def _snooze(self, job: Job, seconds: float) -> Result:
         """Not now to this lead: the message waits, and its device goes on with the others."""
         self.pool.execute(courtesy.SNOOZE, {**job.key, "wait_seconds": seconds})
+        return Result.SNOOZED
+
+    def _hold_message(self, job: Job, problem: ValueMissing) -> Result:
+        """The lead lacks a value: the message waits until they have it, and its device goes on with the others."""
+        self.pool.execute(
+            holding.HOLD, {**job.key, "wait_seconds": holding.AGAIN_SECONDS, "reason": str(problem)[:300]}
+        )
+        log.info("send.held", message_id=job.message_id, code=holding.MISSING)
         return Result.SNOOZED
 
     def _end_unsent(self, job: Job, state: State, code: str, text: str) -> Result:
