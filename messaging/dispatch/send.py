@@ -42,6 +42,9 @@ CARRY_SECONDS = 5.0
 """How long one task stays with its device before it lets the others have the thread."""
 
 
+LONGEST_WAIT_SECONDS = 30.0
+"""For a device whose host cannot connect now: the first device that can brings the others back within this time."""
+
 INCIDENT_STRIKES = 3
 """After so many rests in a row, about a minute of silence, an address is an incident that people are told of."""
 
@@ -110,8 +113,8 @@ class Sender:
         if self.breaker.refuses(job.address, probing=job.gateway_state == "probing"):
             self._rest(job, strike=0, reason="Too many calls to it hang.")
             return self._give_back(job)
-        not_now_seconds = courtesy.quiet_for_seconds(job.lead, now=job.now) or job.new_contact_seconds
-        if not_now_seconds:
+        not_now_seconds = max(courtesy.quiet_for_seconds(job.lead, now=job.now), job.new_contact_seconds)
+        if not_now_seconds > 0:
             return self._snooze(job, not_now_seconds)
         try:
             client = self.clients.get(device_id=job.device_id, config_version=job.config_version)
@@ -317,7 +320,7 @@ class Sender:
 
     def _hold(self, job: Job, seconds: float, reason: str) -> Result:
         """The device rests for a while and the message waits with it."""
-        self.pool.execute(sql.HOLD_DEVICE, {"device": job.device_id, "seconds": seconds, "reason": reason})
+        self.pool.execute(sql.HOLD_DEVICE, {"device": job.device_id, "seconds": seconds, "reason": reason[:200]})
         return self._give_back(job)
 
     def _give_back(self, job: Job, *, wait_seconds: float = 0.0) -> Result:
@@ -347,7 +350,8 @@ class Sender:
     def _refresh_failed(self, job: Job, problem: RefreshFailed) -> Result:
         """The device could not be reached; the message goes back and has lost nothing."""
         wait = refresh_failed(device_id=job.device_id, problem=problem, pool=self.pool)
-        return self._give_back(job, wait_seconds=wait)
+        # the device waits, not the message alone: the next one of its stream must not overtake it
+        return self._hold(job, min(wait, LONGEST_WAIT_SECONDS), problem.text) if wait > 0 else self._give_back(job)
 
 
 def _subject(job: Job) -> str:
