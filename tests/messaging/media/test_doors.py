@@ -17,13 +17,14 @@ from PIL import Image
 from devices.gateways import registry
 from devices.gateways.base import Carries
 from devices.gateways.simulator import SimulatorDriver
+from leads.models import Lead
 from messaging.content.check import check_content
 from messaging.content.shape import parse
 from messaging.media import store
 from messaging.media.models import MediaFile
 from messaging.media.signing import path_for
 from tests.api_support import V1, caller, fields_of, problem
-from tests.factories import make_leads, make_user
+from tests.factories import make_user
 from tests.messaging.media.test_fetch import ok, serving
 
 pytestmark = pytest.mark.django_db
@@ -171,8 +172,8 @@ def test_a_file_is_uploaded_in_the_admin_and_shown() -> None:
 
 def test_the_preview_shows_what_is_typed_for_any_lead() -> None:
     user = make_user()
-    make_leads(1, owner=user, phone="+60123456789", name="Ana <b>")
-    make_leads(1, owner=make_user(), phone="+60123456780", name="Secret")
+    Lead.objects.create(owner=user, phone="+60123456789", name="Ana <b>")
+    Lead.objects.create(owner=make_user(), phone="+60123456780", name="Secret")
     client = signed_in(user)
 
     def shown(**fields: str) -> str:
@@ -200,7 +201,7 @@ def test_the_preview_shows_what_is_typed_for_any_lead() -> None:
 
 def test_the_api_previews_and_refuses_with_the_place() -> None:
     client = caller()
-    (lead,) = make_leads(1, owner=client.user, name="Ana Lim")
+    lead = Lead.objects.create(owner=client.user, phone="+60123456789", name="Ana Lim")
     content = {"type": "text", "text": "{{ first_name }}, {a|b}", "on_missing": "hold"}
     found = client.post(f"{V1}/messages/preview", {"content": content, "lead": lead.pk}).json()
     assert found["text"] in {"Ana, a", "Ana, b"}
