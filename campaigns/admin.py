@@ -15,35 +15,30 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
-from campaigns import services
+from campaigns import planning, services
+from campaigns.admin_operating import OperateMixin, shut_actions
+from campaigns.admin_pages import LookMixin
 from campaigns.admin_runs import RunAdmin
 from campaigns.admin_words import (
     LAUNCHED,
     campaign_words,
-    clone_question,
     launch_many_question,
     launch_question,
     launched,
     problems_of,
     state_words,
 )
-from campaigns.models import Campaign, CampaignState, Run, Schedule
+from campaigns.models import Campaign, CampaignState, Run, Schedule, Variant
+from campaigns.running import progress_of
 from campaigns.tasks import trigger
 from devices.access import may_change
-from devices.admin_base import OwnedAdmin
+from devices.admin_base import OwnedAdmin, OwnedInline
 from devices.admin_pages import ask, back_to, change_url, confirmed, list_url, visible_or_404
 from devices.admin_text import label
 from messaging.admin_preview import PreviewMixin
 from messaging.admin_progress import bar
-from messaging.services import counts_of
 
 __all__ = ["CampaignAdmin", "RunAdmin"]
-
-CLONED = (
-    *("owner", "text", "status", "niches", "triggers", "lead_device", "segment", "routing", "pool"),
-    *("delay_min_seconds", "delay_max_seconds", "expires_after_days"),
-    *("schedule", "scheduled_at", "cron", "time_zone"),
-)
 
 
 class StateFilter(DropdownFilter):
@@ -66,37 +61,66 @@ class StateFilter(DropdownFilter):
         return queryset.filter(state=state) if state in CampaignState.values else queryset
 
 
+class VariantInline(OwnedInline):
+    """Texts to try, each on its share of the audience."""
+
+    model = Variant
+    fields = ("name", "share", "text")
+    verbose_name_plural = "variants (A/B): leave empty to send one text to everybody"
+
+
 @admin.register(Campaign)
-class CampaignAdmin(PreviewMixin, OwnedAdmin):
+class CampaignAdmin(PreviewMixin, LookMixin, OperateMixin, OwnedAdmin):
     """What to send, to whom, and when."""
+
+    class Media:
+        js = ("flotilla/segment.js",)
+
+    inlines = (VariantInline,)
 
     list_display = ("name", "state_label", "schedule", "last_run", "progress", "created_at")
     list_filter = (StateFilter, ("schedule", ChoicesDropdownFilter))
     search_fields = ("name",)
     search_help_text = "Name of the campaign"
     autocomplete_fields = ("lead_device", "segment", "pool")
-    readonly_fields = ("state_label", "launched_at", "message_preview")
+    readonly_fields = ("state_label", "launched_at", "schedule_words", "live_count", "message_preview")
     actions = ("launch_campaigns",)
-    actions_detail = ("launch_campaign", "clone_campaign")
+    actions_list = ("open_calendar",)
+    actions_detail = (
+        *("launch_campaign", "preview_campaign", "pause_campaign", "resume_campaign"),
+        *("clone_campaign", "cancel_campaign"),
+    )
     fieldsets = (
         (None, {"fields": ["owner", "name", "state_label", "launched_at"]}),
-        ("Content", {"fields": ["text", "message_preview"]}),
+        (
+            "Content",
+            {"fields": ["content_type", "text", "media", "template", ("greeting", "on_missing"), "message_preview"]},
+        ),
         (
             "Audience",
             {
-                "fields": ["segment", "status", "niches", "triggers", "lead_device"],
+                "fields": ["segment", "status", "niches", "triggers", "lead_device", "live_count"],
                 "description": "Leads who agreed to hear from you and have not opted out. Separate tags with commas.",
             },
         ),
         (
             "Routing and pacing",
-            {"fields": ["routing", "pool", "delay_min_seconds", "delay_max_seconds", "expires_after_days"]},
+            {
+                "fields": [
+                    *("routing", "pool", "limit_per_device", ("delay_min_seconds", "delay_max_seconds")),
+                    *("expires_after_days", ("pause_at_percent", "pause_window_minutes", "pause_min_calls")),
+                ]
+            },
         ),
-        ("Schedule", {"fields": ["schedule", "scheduled_at", "cron", "time_zone"]}),
+        ("Schedule", {"fields": ["schedule", "scheduled_at", "cron", "time_zone", "catch_up", "schedule_words"]}),
     )
     conditional_fields = {
         # On a page that can only be read there is nothing to choose from, and everything is shown.
         "pool": "typeof routing === 'undefined' || routing == 'pooled'",
+        "limit_per_device": "typeof routing === 'undefined' || routing == 'pooled'",
+        "media": "typeof content_type === 'undefined' || !['text', 'template'].includes(content_type)",
+        "template": "typeof content_type === 'undefined' || content_type == 'template'",
+        "catch_up": "typeof schedule === 'undefined' || schedule != 'now'",
         "scheduled_at": "typeof schedule === 'undefined' || schedule == 'at'",
         "cron": "typeof schedule === 'undefined' || schedule == 'cron'",
         "time_zone": "typeof schedule === 'undefined' || schedule != 'now'",
@@ -111,7 +135,7 @@ class CampaignAdmin(PreviewMixin, OwnedAdmin):
         fieldsets = super().get_fieldsets(request, obj)
         if obj is not None:
             return fieldsets
-        hidden = {"state_label", "launched_at"}
+        hidden = {"state_label", "launched_at", "schedule_words"}
         return [
             (title, {**options, "fields": [name for name in options["fields"] if name not in hidden]})
             for title, options in fieldsets
@@ -132,11 +156,12 @@ class CampaignAdmin(PreviewMixin, OwnedAdmin):
         return may_change(request.user)
 
     def get_actions_detail(self, request: HttpRequest, object_id: int) -> list[Any]:
-        """No launching what was launched."""
+        """No launching what was launched, no resuming what goes on."""
         found = super().get_actions_detail(request, object_id)
-        if not str(object_id).isdecimal() or not Run.objects.filter(campaign_id=object_id).exists():
+        if not str(object_id).isdecimal() or (campaign := Campaign.objects.filter(pk=object_id).first()) is None:
             return found
-        return [action for action in found if not action.action_name.endswith("_launch_campaign")]
+        shut = set(shut_actions(campaign))
+        return [action for action in found if not any(action.action_name.endswith(f"_{name}") for name in shut)]
 
     def attach(self, request: HttpRequest, rows: list[Campaign]) -> None:
         """The last run of every campaign on this page, and how far its batch is: three queries."""
@@ -148,11 +173,11 @@ class CampaignAdmin(PreviewMixin, OwnedAdmin):
             .defer("batch__content", "audience", "left_out")
         )
         last = {run.campaign_id: run for run in runs}
-        counts = counts_of([run.batch_id for run in last.values() if run.batch_id])
+        counts = progress_of(last.values())
         for campaign in rows:
             run = last.get(campaign.pk)
             campaign.last = run  # type: ignore[attr-defined]
-            campaign.counts = counts.get(run.batch_id) if run and run.batch_id else None  # type: ignore[attr-defined]
+            campaign.counts = counts[run.pk] if run and run.batch_id else None  # type: ignore[attr-defined]
 
     @display(description="State", ordering="state")
     def state_label(self, campaign: Any) -> SafeString:
@@ -174,6 +199,11 @@ class CampaignAdmin(PreviewMixin, OwnedAdmin):
         """How far the last run is."""
         return bar(campaign.counts) if campaign.counts is not None else "–"
 
+    @display(description="In words")
+    def schedule_words(self, campaign: Campaign) -> str:
+        """The schedule, and what comes next."""
+        return planning.words(campaign, now=timezone.now())
+
     @action(description="Launch", icon="rocket_launch", permissions=["launch"], variant=ActionVariant.PRIMARY)
     def launch_campaign(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show what will happen; on yes, launch and open the run."""
@@ -194,32 +224,27 @@ class CampaignAdmin(PreviewMixin, OwnedAdmin):
             self._launch(request, campaign)
         return None
 
-    @action(description="Clone", icon="content_copy", permissions=["launch"])
-    def clone_campaign(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """A new draft with the same content, audience and pacing: the way to run a one-off again."""
-        campaign = visible_or_404(self, request, object_id)
-        if not confirmed(request):
-            return ask(request, model_admin=self, obj=campaign, question=clone_question(campaign))
-        name = f"{campaign.name[:140]} (copy)"
-        clone = Campaign.objects.create(name=name, **{field: getattr(campaign, field) for field in CLONED})
-        self.log_addition(request, clone, f"Cloned from campaign {campaign.pk}.")
-        self.message_user(request, f"“{clone}” is a draft of its own.", messages.SUCCESS)
-        return back_to(clone)
-
     def _launch(self, request: HttpRequest, campaign: Campaign) -> Run | None:
         """Launch one campaign and say what came of it; the worker is called after the commit."""
+        now = timezone.now()
         try:
             with transaction.atomic():
-                launched = services.launch(campaign=campaign, now=timezone.now())
-                if launched.created:
+                started = services.start(campaign=campaign, now=now)
+                run = started.run
+                if started.created:
                     self.log_change(request, campaign, "Launched.")
-                    transaction.on_commit(lambda: trigger.delay(run_id=launched.run.pk), robust=True)
+                if run is not None and started.created and run.planned_at <= now:
+                    transaction.on_commit(lambda: trigger.delay(run_id=run.pk), robust=True)
         except services.CampaignNotReady as problem:
             for text in problems_of(problem):
                 self.message_user(request, f"“{campaign}” was not launched. {text}", messages.ERROR)
             return None
-        if launched.created:
-            self.message_user(request, f"“{campaign}” was launched.", messages.SUCCESS)
+        if not started.created:
+            what = "this is its run" if run is not None else "it runs by its schedule"
+            self.message_user(request, f"“{campaign}” had been launched already; {what}.", messages.INFO)
+        elif run is None or run.planned_at > now:
+            words = planning.words(campaign, now=now)
+            self.message_user(request, f"“{campaign}” is scheduled: {words}.", messages.SUCCESS)
         else:
-            self.message_user(request, f"“{campaign}” had been launched already; this is its run.", messages.INFO)
-        return launched.run
+            self.message_user(request, f"“{campaign}” was launched.", messages.SUCCESS)
+        return run

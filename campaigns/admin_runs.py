@@ -14,23 +14,26 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
-from campaigns import services
+from campaigns import reports, services
+from campaigns.admin_assign import AssignMixin
 from campaigns.admin_words import RUN_COLOURS, left_out_words, state_words
 from campaigns.models import Run, RunState
+from campaigns.running import batches_of, progress_of
+from campaigns.states import LIVE
 from devices.access import may_change
 from devices.admin_base import ReadOnlyAdmin
 from devices.admin_filters import VisibleSelectFilter
-from devices.admin_pages import ask, back_to, change_url, confirmed, fragment, visible_or_404
+from devices.admin_pages import ask, back_to, change_url, confirmed, fragment, page, visible_or_404
 from messaging.admin import question_about, tell
 from messaging.admin_progress import BATCH_COLOURS, bar, parts
+from messaging.admin_retry import question_about as retry_question
+from messaging.admin_retry import tell as tell_retried
 from messaging.models import BatchState
-from messaging.services import counts_of
-
-LIVE = (RunState.PENDING, RunState.TRIGGERED)
+from messaging.retrying import failed_of_batch
 
 
 @admin.register(Run)
-class RunAdmin(ReadOnlyAdmin):
+class RunAdmin(AssignMixin, ReadOnlyAdmin):
     """Occurrences of campaigns."""
 
     list_display = ("campaign", "state_label", "progress", "planned_at", "finished_at", "reason")
@@ -38,7 +41,7 @@ class RunAdmin(ReadOnlyAdmin):
     list_filter = (("state", ChoicesDropdownFilter), ("campaign", VisibleSelectFilter))
     search_fields = ("campaign__name",)
     search_help_text = "Name of the campaign"
-    actions_detail = ("pause_run", "resume_run", "cancel_run")
+    actions_detail = ("pause_run", "resume_run", "retry_run", "assign_run", "cancel_run")
     change_form_outer_before_template = "admin/campaigns/run_progress.html"
     fieldsets = (
         (None, {"fields": ["campaign", "batch"]}),
@@ -55,14 +58,19 @@ class RunAdmin(ReadOnlyAdmin):
 
     def attach(self, request: HttpRequest, rows: list[Run]) -> None:
         """Counts of the runs on this page: two queries."""
-        counts = counts_of([run.batch_id for run in rows if run.batch_id])
+        counts = progress_of(rows)
         for run in rows:
-            run.counts = counts.get(run.batch_id) if run.batch_id else None  # type: ignore[attr-defined]
+            run.counts = counts[run.pk] if run.batch_id else None  # type: ignore[attr-defined]
 
     def get_urls(self) -> list[URLPattern]:
         """The moving part of a run's page."""
         view = self.admin_site.admin_view(self.progress_view)
-        return [path("<int:object_id>/progress/", view, name="campaigns_run_progress"), *super().get_urls()]
+        devices = self.admin_site.admin_view(self.devices_view)
+        return [
+            path("<int:object_id>/progress/", view, name="campaigns_run_progress"),
+            path("<int:object_id>/devices/", devices, name="campaigns_run_devices"),
+            *super().get_urls(),
+        ]
 
     def has_operate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nobody edits a run; those who may change things may pause, resume and cancel it."""
@@ -80,6 +88,14 @@ class RunAdmin(ReadOnlyAdmin):
         """The moving part of that page."""
         context = _state_of(visible_or_404(self, request, str(object_id)), request)
         return fragment(template="admin/campaigns/run_state.html", context=context, done=context["done"])
+
+    def devices_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """How far each of its devices is."""
+        run = visible_or_404(self, request, str(object_id))
+        rows = [(part, bar(part.counts)) for part in reports.by_device(run)]
+        context = {"run": run, "original": run, "rows": rows, "back": change_url(run)}
+        title = f"Devices of “{run}”"
+        return page(request, model_admin=self, template="admin/campaigns/devices.html", title=title, context=context)
 
     @display(description="State", ordering="state", label=RUN_COLOURS)
     def state_label(self, run: Run) -> tuple[str, str]:
@@ -101,6 +117,20 @@ class RunAdmin(ReadOnlyAdmin):
         """Go on with what is left."""
         return self._operate(request, object_id, "resume")
 
+    @action(description="Retry failed", icon="replay", permissions=["operate"])
+    def retry_run(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """A new round for everything of it that failed, where that is sensible."""
+        run = visible_or_404(self, request, object_id)
+        if not confirmed(request):
+            ids = [pk for batch_id in batches_of([run])[run.pk] for pk in failed_of_batch(batch_id)]
+            question = retry_question(ids, back=change_url(run))
+            return ask(request, model_admin=self, obj=run, question=question)
+        done = services.retry_failed(run, now=timezone.now())
+        tell_retried(self, request, done)
+        if done.retried:
+            self.log_change(request, run, f"{done.retried:,} failed messages retried.")
+        return back_to(run)
+
     @action(description="Cancel", icon="cancel", permissions=["operate"], variant=ActionVariant.DANGER)
     def cancel_run(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """End it and cancel what has not been sent."""
@@ -116,7 +146,7 @@ class RunAdmin(ReadOnlyAdmin):
             case "pause":
                 changed = services.pause(run)
             case "resume":
-                changed = services.resume(run)
+                changed = services.resume(run, now=timezone.now())
             case _:
                 changed = services.cancel(run, now=timezone.now())
         tell(self, request, run, what=what, changed=changed)
@@ -125,7 +155,8 @@ class RunAdmin(ReadOnlyAdmin):
 
 def _state_of(run: Run, request: HttpRequest) -> dict[str, Any]:
     """What the moving part shows."""
-    counts = services.progress(run)
+    told = reports.report(run, now=timezone.now())
+    counts = told.counts
     live = run.state in LIVE
     operable = live and may_change(request.user)
     paused = live and run.batch is not None and run.batch.state == BatchState.PAUSED
@@ -145,7 +176,12 @@ def _state_of(run: Run, request: HttpRequest) -> dict[str, Any]:
         "pause_url": reverse("admin:campaigns_run_pause_run", args=[run.pk]),
         "resume_url": reverse("admin:campaigns_run_resume_run", args=[run.pk]),
         "cancel_url": reverse("admin:campaigns_run_cancel_run", args=[run.pk]),
-        "retry_url": reverse("admin:messaging_batch_retry_batch", args=[run.batch_id]) if run.batch_id else "",
+        "retry_url": reverse("admin:campaigns_run_retry_run", args=[run.pk]),
+        "told": told,
+        "variants": [(part, bar(part.counts)) for part in told.variants],
+        "can_assign": bool(run.unassigned) and may_change(request.user),
+        "assign_url": reverse("admin:campaigns_run_assign_run", args=[run.pk]),
+        "device_list_url": reverse("admin:campaigns_run_devices", args=[run.pk]),
         "messages_url": f"{reverse('admin:messaging_message_changelist')}?batch__id__exact={run.batch_id}",
         "done": not live,
     }

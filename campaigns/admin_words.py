@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.expressions import Combinable
+from django.utils import timezone
 
-from campaigns import services
+from campaigns import loads, planning, services
 from campaigns.models import Campaign, CampaignState, Routing, Run, RunState, Schedule
 from devices.admin_pages import Question, change_url
 from messaging.models import BatchState
@@ -110,10 +111,19 @@ def launch_question(campaign: Campaign) -> Question:
             f"{seen.without_consent:,} of them have no recorded consent and are written to because"
             f" {seen.waiver.made_by} waived it: {seen.waiver.reason}"
         )
+    if seen.excluded:
+        warnings.append(f"{seen.excluded:,} connected devices of the pool have been failing and sit it out.")
+    if seen.unassigned:
+        warnings.append(f"{seen.unassigned:,} leads are beyond the limit per device and stay unassigned.")
+    now = timezone.now()
+    end = loads.before(campaign, now=now).finish_at if seen.eligible and seen.devices else None
+    if end is not None and end > now + timedelta(days=campaign.expires_after_days):
+        warnings.append(f"It is estimated to end {end:%Y-%m-%d %H:%M} UTC, after its messages expire.")
+    variants = ", ".join(f"{variant} {variant.share} %" for variant in campaign.variants.all())
     routing = f"turn by turn over {campaign.pool}" if campaign.routing == Routing.POOLED else "each lead's own device"
     return Question(
         title=f"Launch “{campaign}”?",
-        text="Messages are made at once and sent in the rhythm of the devices. However often you click, it runs once.",
+        text=_launch_text(campaign),
         button=f"Launch to {seen.eligible:,} {'lead' if seen.eligible == 1 else 'leads'}",
         back=back,
         facts=(
@@ -121,11 +131,25 @@ def launch_question(campaign: Campaign) -> Question:
             ("Left out", left_out_words(seen.left_out) or "Nobody"),
             ("Sent by", f"{routing}, {seen.devices:,} connected"),
             ("Pause between two messages of a device", rhythm_words(campaign)),
+            ("When", planning.words(campaign, now=now)),
+            ("Estimated to end, if launched now", f"{timezone.localtime(end):%Y-%m-%d %H:%M}" if end else "–"),
             ("Not sent after", f"{campaign.expires_after_days} days"),
+            *((("Variants", variants),) if variants else ()),
             ("Text", campaign.text),
         ),
         warnings=tuple(warnings),
     )
+
+
+def _launch_text(campaign: Campaign) -> str:
+    match campaign.schedule:
+        case Schedule.CRON:
+            return "From now on it runs by its schedule, each occurrence once."
+        case Schedule.AT:
+            return "It waits for its time, and runs once."
+        case _:
+            made = "Messages are made at once and sent in the rhythm of the devices."
+            return f"{made} However often you click, it runs once."
 
 
 def launch_many_question(campaigns: Sequence[Campaign], *, back: str) -> Question:
@@ -149,16 +173,6 @@ def launch_many_question(campaigns: Sequence[Campaign], *, back: str) -> Questio
         back=back,
         facts=tuple(facts),
         hidden=(("action", "launch_campaigns"), *(("_selected_action", str(campaign.pk)) for campaign in campaigns)),
-    )
-
-
-def clone_question(campaign: Campaign) -> Question:
-    """A copy, and what it is."""
-    return Question(
-        title=f"Clone “{campaign}”?",
-        text="Makes a new draft with the same content, audience, routing and schedule. Nothing is sent.",
-        button="Clone",
-        back=change_url(campaign),
     )
 
 

@@ -1,126 +1,42 @@
-"""Campaigns and their runs over REST."""
+"""Campaigns over REST; their runs are in :mod:`campaigns.api_runs`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import django_filters  # type: ignore[import-untyped]
 from django.db import transaction
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from campaigns import services, tasks
-from campaigns.models import Campaign, CampaignState, Routing, Run, RunState, Schedule
-from devices.api_base import Conflict, OwnedSerializer, OwnedViewSet
-from messaging.models import BatchState
-from messaging.services import Counts, counts_of
+from campaigns import loads, planning, services, tasks, trying
+from campaigns.api_fields import (
+    AskedAudienceSerializer,
+    AudienceCountSerializer,
+    CampaignSerializer,
+    LaunchPreviewSerializer,
+    RunSerializer,
+    ShownSerializer,
+    SpanSerializer,
+    StartSerializer,
+    SummarySerializer,
+    TestedSerializer,
+    TestSerializer,
+    counts_shown,
+    shown,
+)
+from campaigns.api_runs import RunViewSet, days_asked
+from campaigns.models import Campaign, CampaignState, Routing, Run, Schedule
+from campaigns.summary import span, summary
+from devices.api_base import Conflict, OwnedViewSet
+from leads.models import Lead
 
-
-@extend_schema_field(serializers.ChoiceField(choices=CampaignState.choices), component_name="CampaignState")
-class CampaignStateField(serializers.ChoiceField):
-    """The state as one named set in the description of the API."""
-
-
-@extend_schema_field(serializers.ChoiceField(choices=RunState.choices), component_name="RunState")
-class RunStateField(serializers.ChoiceField):
-    """The state as one named set in the description of the API."""
-
-
-@extend_schema_field(serializers.ChoiceField(choices=BatchState.choices), component_name="BatchState")
-class BatchStateField(serializers.ChoiceField):
-    """The state as one named set in the description of the API."""
-
-
-class CampaignSerializer(OwnedSerializer):
-    """What to send, to whom, and when."""
-
-    state = CampaignStateField(choices=CampaignState.choices, read_only=True)
-
-    class Meta:
-        model = Campaign
-        fields = [
-            "id", "owner", "name", "state", "text", "status", "niches", "triggers", "lead_device", "segment",
-            "routing", "pool", "delay_min_seconds", "delay_max_seconds", "expires_after_days", "schedule",
-            "scheduled_at", "cron", "time_zone", "created_at", "launched_at",
-        ]  # fmt: skip
-        read_only_fields = ["owner", "created_at", "launched_at"]
-
-
-class ProgressSerializer(serializers.Serializer[Counts]):
-    """How many messages of a run are where, from maintained counters."""
-
-    total = serializers.IntegerField()
-    pending = serializers.IntegerField()
-    queued = serializers.IntegerField()
-    sent = serializers.IntegerField(help_text="Delivered and read ones included.")
-    delivered = serializers.IntegerField()
-    read = serializers.IntegerField()
-    failed = serializers.IntegerField()
-    cancelled = serializers.IntegerField()
-    expired = serializers.IntegerField()
-    unknown = serializers.IntegerField()
-    presumed = serializers.IntegerField(help_text="Of the unknown ones: those that count as sent by now.")
-    percent = serializers.FloatField(help_text="Share with nothing ahead of it, 0 to 100.")
-
-
-class RunSerializer(serializers.ModelSerializer[Run]):
-    """One occurrence of a campaign. Needs ``counts`` in the context: progress by batch id."""
-
-    state = RunStateField(choices=RunState.choices, read_only=True)
-    batch_state = BatchStateField(choices=BatchState.choices, source="batch.state", read_only=True, default=None,
-                                  allow_null=True, help_text="Whether its messages run or rest.")  # fmt: skip
-    audience = serializers.DictField(read_only=True, help_text="As it was when the run was triggered.")
-    left_out = serializers.DictField(
-        child=serializers.IntegerField(), read_only=True, help_text="How many leads were left out, by reason."
-    )
-    progress = serializers.SerializerMethodField()
-
-    class Meta:
-        model = Run
-        fields = [
-            "id", "campaign", "occurrence", "state", "reason", "batch", "batch_state", "audience", "left_out",
-            "planned_at", "triggered_at", "finished_at", "progress",
-        ]  # fmt: skip
-        read_only_fields = fields
-
-    @extend_schema_field(ProgressSerializer)
-    def get_progress(self, run: Run) -> dict[str, Any]:
-        """Counts of the run's batch; zeros before it has one."""
-        counts: Mapping[int, Counts] = self.context["counts"]
-        found = counts[run.batch_id] if run.batch_id is not None else Counts()
-        return {**asdict(found), "percent": round(found.percent, 2)}
-
-
-class LaunchSerializer(serializers.Serializer[Any]):
-    """The run a launch came to; ``created`` is false when it was there already."""
-
-    run = RunSerializer()
-    created = serializers.BooleanField()
-
-
-class CampaignProblemSerializer(serializers.Serializer[services.Problem]):
-    """Something to mend before a launch."""
-
-    field = serializers.CharField()
-    code = serializers.CharField()
-    text = serializers.CharField()
-
-
-class LaunchPreviewSerializer(serializers.Serializer[Any]):
-    """Whom a launch would reach now, who would be left out and why, and what stands in its way."""
-
-    total = serializers.IntegerField(help_text="Leads that match.")
-    eligible = serializers.IntegerField(help_text="Leads that would be written to.")
-    left_out = serializers.DictField(child=serializers.IntegerField(), help_text="How many, by reason.")
-    without_consent = serializers.IntegerField(help_text="Eligible only because an admin waived recorded consent.")
-    devices = serializers.IntegerField(help_text="Connected devices that would send.")
-    problems = CampaignProblemSerializer(many=True)
+__all__ = ["CampaignViewSet", "RunViewSet"]
 
 
 class CampaignFilter(django_filters.FilterSet):
@@ -135,33 +51,22 @@ class CampaignFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-class RunFilter(django_filters.FilterSet):
-    """Which runs to list."""
-
-    state = django_filters.ChoiceFilter(choices=RunState.choices)
-    campaign = django_filters.NumberFilter(field_name="campaign_id")
-
-    class Meta:
-        model = Run
-        fields: list[str] = []
-
-
-def shown(*, runs: Iterable[Run], context: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Runs with their progress; the counts of all of them are two queries."""
-    found = list(runs)
-    counts = counts_of([run.batch_id for run in found if run.batch_id is not None])
-    return list(RunSerializer(found, many=True, context={**context, "counts": counts}).data)
-
-
 class CampaignViewSet(
     OwnedViewSet, mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin,
     mixins.RetrieveModelMixin, mixins.ListModelMixin,
 ):  # fmt: skip
     """One audience, one content, one schedule."""
 
-    queryset = Campaign.objects.all()
+    queryset = Campaign.objects.prefetch_related("variants")
     serializer_class = CampaignSerializer
     filterset_class = CampaignFilter
+
+    def perform_update(self, serializer: Any) -> None:
+        """A one-off that was launched is what it was."""
+        campaign = serializer.instance
+        if campaign.launched_at is not None and campaign.schedule != Schedule.CRON:
+            raise Conflict("It has been launched and stays as it was. Clone it to change it.", "launched")
+        serializer.save()
 
     def perform_destroy(self, instance: Campaign) -> None:
         """Runs are history, and live ones have messages on their way. The lock keeps a launch from slipping in."""
@@ -175,31 +80,97 @@ class CampaignViewSet(
 
     @extend_schema(
         request=None,
-        responses={202: LaunchSerializer, 200: OpenApiResponse(LaunchSerializer, "It was launched before: its run.")},
+        responses={202: StartSerializer, 200: OpenApiResponse(StartSerializer, "It was launched before: its run.")},
     )
     @action(detail=True, methods=["post"])
     def launch(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
-        """Run it, once: however often this is called, a campaign that is launched by hand has one run."""
+        """Run it, once, however often this is called; a recurring campaign runs by its schedule from now on."""
+        now = timezone.now()
         with transaction.atomic():
-            launched = services.launch(campaign=self.get_object(), now=timezone.now())
-            if launched.created:
+            started = services.start(campaign=self.get_object(), now=now)
+            run = started.run
+            if run is not None and started.created and run.planned_at <= now:
                 # robust: with the broker down the tick triggers it
-                transaction.on_commit(lambda: tasks.trigger.delay(run_id=launched.run.pk), robust=True)
+                transaction.on_commit(lambda: tasks.trigger.delay(run_id=run.pk), robust=True)
         body = {
-            "run": shown(runs=[launched.run], context=self.get_serializer_context())[0],
-            "created": launched.created,
+            "run": shown(runs=[run], context=self.get_serializer_context())[0] if run is not None else None,
+            "created": started.created,
         }
-        return Response(body, status=status.HTTP_202_ACCEPTED if launched.created else status.HTTP_200_OK)
+        return Response(body, status=status.HTTP_202_ACCEPTED if started.created else status.HTTP_200_OK)
+
+    @extend_schema(request=None, responses=CampaignSerializer)
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """No new run, and nothing more of those that go on, until it is resumed."""
+        campaign = self.get_object()
+        return self._moved(campaign, services.pause_campaign(campaign), CampaignState.PAUSED)
+
+    @extend_schema(request=None, responses=CampaignSerializer)
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """Go on with exactly what is left; what was planned meanwhile is gone."""
+        campaign = self.get_object()
+        return self._moved(campaign, services.resume_campaign(campaign, now=timezone.now()), CampaignState.SCHEDULED)
+
+    @extend_schema(request=None, responses=CampaignSerializer)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """End it: no run any more, and what has not been sent never will be."""
+        campaign = self.get_object()
+        return self._moved(campaign, services.cancel_campaign(campaign, now=timezone.now()), CampaignState.CANCELLED)
+
+    @extend_schema(request=None, responses={201: CampaignSerializer})
+    @action(detail=True, methods=["post"])
+    def clone(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """A draft with the same content, audience, routing, pacing and schedule: the way to run a one-off again."""
+        made = services.clone(campaign=self.get_object())
+        return Response(self.get_serializer(made).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(request=TestSerializer, responses={201: TestedSerializer})
+    @action(detail=True, methods=["post"])
+    def test(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """Send its content to one number, ahead of bulk; nothing of the campaign moves."""
+        campaign = self.get_object()
+        form = TestSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        name = form.validated_data.get("variant")
+        variant = campaign.variants.filter(name=name).first() if name else None
+        if name and variant is None:
+            raise serializers.ValidationError({"variant": f"There is no variant “{name}”."}, "does_not_exist")
+        message = trying.send_test(
+            campaign=campaign, phone=form.validated_data["phone"], variant=variant, now=timezone.now()
+        )
+        return Response({"message": message.pk, "device": message.device_id}, status=status.HTTP_201_CREATED)
 
     @extend_schema(responses=LaunchPreviewSerializer)
     @action(detail=True, methods=["get"], filterset_class=None)
     def preview(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
         """Look before you launch: nothing is changed."""
-        campaign = self.get_object()
-        seen, problems = services.preview(campaign), services.check(campaign=campaign)
-        shown_fields = ("total", "eligible", "left_out", "without_consent", "devices")
-        body = {**{name: getattr(seen, name) for name in shown_fields}, "problems": problems}
+        campaign, now = self.get_object(), timezone.now()
+        seen = services.preview(campaign, now=now)
+        body = {
+            **_counts_of(seen),
+            "problems": services.check(campaign=campaign, now=now),
+            "finish_at": loads.before(campaign, now=now).finish_at if seen.eligible and seen.devices else None,
+            "next_at": planning.coming(campaign, now=now),
+        }
         return Response(LaunchPreviewSerializer(body).data)
+
+    @extend_schema(
+        parameters=[OpenApiParameter("lead", int, description="Id of a lead; else the first that would be reached.")],
+        responses=ShownSerializer(many=True),
+    )
+    @action(detail=True, methods=["get"], filterset_class=None, pagination_class=None)
+    def message(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """What a lead would read, once for each variant."""
+        campaign, lead = self.get_object(), None
+        if asked := request.query_params.get("lead"):
+            theirs = Lead.objects.visible_to(request.user).filter(owner=campaign.owner_id)
+            lead = theirs.filter(pk=asked).first() if asked.isascii() and asked.isdigit() and len(asked) < 19 else None
+            if lead is None:
+                raise serializers.ValidationError({"lead": f"{asked} does not exist."}, "does_not_exist")
+        found = trying.show(campaign=campaign, lead=lead, now=timezone.now())
+        return Response(ShownSerializer([asdict(each) for each in found], many=True).data)
 
     @extend_schema(responses=RunSerializer(many=True))
     @action(detail=True, methods=["get"], filterset_class=None)
@@ -209,51 +180,32 @@ class CampaignViewSet(
         page = self.paginate_queryset(found) or []
         return self.get_paginated_response(shown(runs=page, context=self.get_serializer_context()))
 
+    @extend_schema(request=AskedAudienceSerializer, responses=AudienceCountSerializer)
+    @action(detail=False, methods=["post"], filterset_class=None, pagination_class=None)
+    def count(self, request: Request) -> Response:
+        """How many of your own leads such a campaign would reach now; nothing is saved."""
+        asked = AskedAudienceSerializer(data=request.data, context=self.get_serializer_context())
+        asked.is_valid(raise_exception=True)
+        seen = services.preview(Campaign(owner=self.user, **asked.validated_data))
+        return Response(AudienceCountSerializer(_counts_of(seen)).data)
 
-class RunViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMixin):
-    """Occurrences of campaigns."""
+    @extend_schema(parameters=[SpanSerializer], responses=SummarySerializer)
+    @action(detail=False, methods=["get"], filterset_class=None, pagination_class=None)
+    def summary(self, request: Request) -> Response:
+        """Campaigns by state, and what the runs of a span of days have come to."""
+        first, last, zone = days_asked(request)
+        begins, ends = span(first=first, last=last, zone=zone)
+        found = summary(user=request.user, begins=begins, ends=ends)
+        return Response({**asdict(found), "messages": counts_shown(found.messages)})
 
-    queryset = Run.objects.select_related("batch")
-    serializer_class = RunSerializer
-    filterset_class = RunFilter
+    def _moved(self, campaign: Campaign, moved: bool, target: CampaignState) -> Response:
+        """The campaign as it is now; being there already is fine, anything else is a conflict."""
+        fresh = self.get_queryset().get(pk=campaign.pk)
+        if not moved and fresh.state != target:
+            raise Conflict(f"This campaign is “{fresh.get_state_display()}”, so this does not apply.", "wrong_state")
+        return Response(self.get_serializer(fresh).data)
 
-    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002 - DRF's signature
-        """Runs, newest first, with their progress."""
-        page = self.paginate_queryset(self.filter_queryset(self.get_queryset())) or []
-        return self.get_paginated_response(shown(runs=page, context=self.get_serializer_context()))
 
-    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002 - DRF's signature
-        """One run with its progress."""
-        return self._answer(self.get_object())
-
-    @extend_schema(request=None, responses=RunSerializer)
-    @action(detail=True, methods=["post"])
-    def pause(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
-        """Send nothing more of this run until it is resumed."""
-        run = self.get_object()
-        return self._moved(run, services.pause(run), BatchState.PAUSED)
-
-    @extend_schema(request=None, responses=RunSerializer)
-    @action(detail=True, methods=["post"])
-    def resume(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
-        """Go on with exactly what is left."""
-        run = self.get_object()
-        return self._moved(run, services.resume(run), BatchState.RUNNING)
-
-    @extend_schema(request=None, responses=RunSerializer)
-    @action(detail=True, methods=["post"])
-    def cancel(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
-        """End it: what has not been sent never will be."""
-        run = self.get_object()
-        return self._moved(run, services.cancel(run, now=timezone.now()), BatchState.CANCELLED)
-
-    def _moved(self, run: Run, moved: bool, target: BatchState) -> Response:
-        """The run as it is now; being there already is fine, anything else is a conflict."""
-        fresh = self.get_queryset().get(pk=run.pk)
-        if not moved and (fresh.batch is None or fresh.batch.state != target):
-            where = fresh.batch.get_state_display() if fresh.batch else fresh.get_state_display()
-            raise Conflict(f"This run is “{where}”, so this does not apply.", "wrong_state")
-        return self._answer(fresh)
-
-    def _answer(self, run: Run) -> Response:
-        return Response(shown(runs=[run], context=self.get_serializer_context())[0])
+def _counts_of(seen: services.Preview) -> dict[str, Any]:
+    names = ("total", "eligible", "left_out", "without_consent", "devices", "excluded", "unassigned")
+    return {name: getattr(seen, name) for name in names}

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from zoneinfo import ZoneInfo
+from typing import Any
 
-from cronsim import CronSim, CronSimError
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from campaigns import schedules
+from campaigns.states import CampaignState, RunState
 from devices.access import Access, OwnedQuerySet
 from devices.models import Device, Pool
-from leads.models import LeadStatus, Segment
-from messaging.content.problems import TemplateProblem
+from leads.models import Lead, LeadStatus, Segment
+from messaging.content.greeting import LANGUAGE_NAMES
+from messaging.content.problems import ContentRefused, TemplateProblem
+from messaging.content.shape import ON_MISSING, TYPES, parse
 from messaging.content.wording import check_template
+from messaging.media.models import MediaFile
 from messaging.models import Batch
-
-
-class CampaignState(models.TextChoices):
-    """``scheduled`` campaigns are watched by the tick; the others wait for a person."""
-
-    DRAFT = "draft", "Draft"
-    SCHEDULED = "scheduled", "Scheduled"
-    PAUSED = "paused", "Paused"
-    CANCELLED = "cancelled", "Cancelled"
 
 
 class Schedule(models.TextChoices):
@@ -45,6 +40,17 @@ class Routing(models.TextChoices):
     POOLED = "pooled", "Turn by turn over a pool"
 
 
+class CatchUp(models.TextChoices):
+    """What becomes of occurrences that nobody was there for in time."""
+
+    NONE = "none", "Record them as missed"
+    LATEST = "latest", "Run the latest of them, record the others as missed"
+
+
+PLANNING = frozenset({"schedule", "cron", "time_zone"})
+"""Fields after whose change the next occurrence is worked out anew."""
+
+
 def default_time_zone() -> str:
     """The installation's time zone, as a field default."""
     return settings.TIME_ZONE
@@ -59,7 +65,27 @@ class Campaign(models.Model):
     name = models.CharField(max_length=150)
     state = models.CharField(max_length=10, choices=CampaignState, default=CampaignState.DRAFT)
 
-    text = models.TextField(help_text="Variables as {{ name }}; a fallback as {{ name or 'friend' }}.")
+    content_type = models.CharField(
+        max_length=8, choices=[(kind, kind.capitalize()) for kind in TYPES], default="text", help_text="What is sent."
+    )
+    text = models.TextField(
+        blank=True, help_text="The text or caption. Variables as {{ name }}; a fallback as {{ name or 'friend' }}."
+    )
+    media = models.ForeignKey(
+        MediaFile, on_delete=models.PROTECT, null=True, blank=True, related_name="+", help_text="The attachment."
+    )
+    template = models.JSONField(
+        null=True, blank=True, help_text='As {"name": "order_sent", "language": "en", "parameters": ["{{ name }}"]}.'
+    )
+    greeting = models.CharField(
+        max_length=2, choices=list(LANGUAGE_NAMES.items()), blank=True, help_text="Greet by the lead's time of day."
+    )
+    on_missing = models.CharField(
+        max_length=8,
+        choices=[(choice, choice.capitalize()) for choice in ON_MISSING],
+        default="fallback",
+        help_text="Where a lead lacks a value without a fallback: leave a gap, or hold the message until it is there.",
+    )
 
     status = models.CharField(
         max_length=10, choices=LeadStatus, blank=True, help_text="Empty: prospects and customers."
@@ -89,12 +115,46 @@ class Campaign(models.Model):
     pool = models.ForeignKey(Pool, on_delete=models.PROTECT, null=True, blank=True, related_name="campaigns")
     delay_min_seconds = models.FloatField(default=10, validators=[MinValueValidator(0)])
     delay_max_seconds = models.FloatField(default=30, validators=[MinValueValidator(0)])
+    limit_per_device = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Pooled: at most this many leads of a run per device; the rest stays unassigned. Empty: no limit.",
+    )
+    pause_at_percent = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        default=50,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+        help_text="Pause by itself when this share of the latest calls failed. Empty: never.",
+    )
+    pause_window_minutes = models.PositiveSmallIntegerField(
+        default=10, validators=[MinValueValidator(1), MaxValueValidator(1440)], help_text="How far back calls count."
+    )
+    pause_min_calls = models.PositiveIntegerField(
+        default=20, validators=[MinValueValidator(1)], help_text="With fewer calls than this nothing is concluded."
+    )
     expires_after_days = models.PositiveSmallIntegerField(default=7, validators=[MinValueValidator(1)])
 
     schedule = models.CharField(max_length=4, choices=Schedule, default=Schedule.NOW)
     scheduled_at = models.DateTimeField(null=True, blank=True)
     cron = models.CharField(max_length=120, blank=True, help_text='As "0 9 * * MON".')
     time_zone = models.CharField(max_length=64, default=default_time_zone)
+    catch_up = models.CharField(
+        max_length=6,
+        choices=CatchUp,
+        default=CatchUp.NONE,
+        help_text="What becomes of occurrences nobody was there for.",
+    )
+    planned_until = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Occurrences up to then have their runs."
+    )
+    next_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="The next occurrence; unknown until the tick has worked it out.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     launched_at = models.DateTimeField(null=True, blank=True, editable=False)
 
@@ -107,6 +167,10 @@ class Campaign(models.Model):
                 condition=Q(delay_min_seconds__gte=0, delay_max_seconds__gte=F("delay_min_seconds")),
                 name="campaign_delay_ordered",
             ),
+        ]
+        indexes = [
+            # planning tick: recurring campaigns with an occurrence to write down, or to work out
+            models.Index(fields=["next_at"], name="campaign_planned", condition=Q(state="scheduled", schedule="cron")),
         ]
         ordering = ["-id"]
 
@@ -123,31 +187,80 @@ class Campaign(models.Model):
         if self.schedule == Schedule.AT and self.scheduled_at is None:
             errors["scheduled_at"] = "Say when to run it, or choose another schedule."
         try:
-            zone = ZoneInfo(self.time_zone)
-        except (KeyError, ValueError, OSError):
-            errors["time_zone"] = f"“{self.time_zone}” is not a time zone; use a name like Asia/Kuala_Lumpur."
-        else:
+            schedules.zone_of(self.time_zone)
             if self.schedule == Schedule.CRON:
-                try:
-                    CronSim(self.cron, timezone.now().astimezone(zone))
-                except CronSimError as problem:
-                    errors["cron"] = f"{problem}; write five fields, as “0 9 * * MON” for Mondays at nine."
+                schedules.check(self.cron, zone=self.time_zone, now=timezone.now())
+        except schedules.ScheduleProblem as problem:
+            errors[problem.field] = str(problem)
         try:
-            check_template(self.text)
-        except TemplateProblem as problem:
-            errors["text"] = str(problem)
+            parse(self.content())
+        except ContentRefused as refused:
+            for each in refused.problems:
+                name = each.field.partition(".")[0]
+                errors.setdefault({"type": "content_type"}.get(name, name) or "text", each.text)
+        if self.media is not None and self.media.kind != self.content_type and "media" not in errors:
+            errors["media"] = (
+                f"“{self.media}” is stored as {self.media.kind}, and this is to be sent as {self.content_type}."
+            )
         if errors:
             raise ValidationError(errors)
 
+    def content(self, *, text: str | None = None) -> dict[str, Any]:
+        """What a batch of it carries (:mod:`messaging.content.shape`), with a variant's ``text`` instead of its own."""
+        said = self.text if text is None else text
+        parts = {
+            "text": said if said or self.content_type == "text" else None,
+            "media": self.media_id,
+            "template": self.template,
+            "greeting": self.greeting or None,
+            "on_missing": self.on_missing if self.on_missing != "fallback" else None,
+        }
+        return {"type": self.content_type, **{name: part for name, part in parts.items() if part is not None}}
 
-class RunState(models.TextChoices):
-    """pending → triggered → finished | failed; an occurrence that nobody was there for is missed."""
+    def save(self, **kwargs: Any) -> None:
+        """Store the row; after a change of the schedule the tick plans anew from here on, not from the past."""
+        fields = kwargs.get("update_fields")
+        if fields is None:
+            if self.pk and not self._state.adding and self._schedule_changed():
+                self.next_at, self.planned_until = None, timezone.now()
+        elif PLANNING & set(fields):
+            self.next_at, self.planned_until = None, timezone.now()
+            kwargs["update_fields"] = {*fields, "next_at", "planned_until"}
+        super().save(**kwargs)
 
-    PENDING = "pending", "Pending"
-    TRIGGERED = "triggered", "Triggered"
-    FINISHED = "finished", "Finished"
-    FAILED = "failed", "Failed"
-    MISSED = "missed", "Missed"
+    def _schedule_changed(self) -> bool:
+        stored = Campaign.objects.filter(pk=self.pk).values(*sorted(PLANNING)).first()
+        return stored is not None and any(getattr(self, name) != value for name, value in stored.items())
+
+
+class Variant(models.Model):
+    """One of the texts that a campaign tries on parts of its audience. Without any, everybody gets the campaign's."""
+
+    access = Access(owner="campaign__owner")
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="variants")
+    name = models.CharField(max_length=30, help_text='As "A", or "With the price".')
+    share = models.PositiveSmallIntegerField(
+        validators=[MinValueValidator(1), MaxValueValidator(99)], help_text="Percent of the audience; all make 100."
+    )
+    text = models.TextField(blank=True, help_text="Empty: the campaign's own text.")
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["campaign", "name"], name="variant_campaign_name")]
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """Problems a person can fix, each at its field."""
+        try:
+            if self.text.strip():
+                check_template(self.text)
+        except TemplateProblem as problem:
+            raise ValidationError({"text": str(problem)}) from None
 
 
 class Run(models.Model):
@@ -161,7 +274,18 @@ class Run(models.Model):
     reason = models.CharField(max_length=300, blank=True)
     batch = models.OneToOneField(Batch, on_delete=models.PROTECT, null=True, blank=True, related_name="run")
     audience = models.JSONField(default=dict, help_text="The audience as it was when the run was triggered.")
+    device_ids = ArrayField(
+        models.BigIntegerField(), default=list, editable=False, help_text="Pooled: the devices that take turns."
+    )
     left_out = models.JSONField(default=dict, help_text="How many leads were left out, by reason.")
+    assigned_at = models.DateTimeField(
+        null=True, blank=True, help_text="When every lead had a message, or was set aside as unassigned."
+    )
+    unassigned = models.PositiveIntegerField(default=0, help_text="Leads set aside that no device has taken yet.")
+    resumed_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="What failed before is forgiven."
+    )
+    watched_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="When its errors were counted.")
     planned_at = models.DateTimeField()
     triggered_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -176,8 +300,96 @@ class Run(models.Model):
         indexes = [
             # the campaigns tick: runs to trigger, to resume, to finish
             models.Index(fields=["id"], name="run_live", condition=Q(state__in=["pending", "triggered"])),
+            # calendar and summary; the tick, for what a clock that was set back has made due again
+            models.Index(fields=["planned_at"], name="run_planned"),
         ]
         ordering = ["-id"]
 
     def __str__(self) -> str:
         return f"{self.campaign} ({self.occurrence})"
+
+
+class RunVariant(models.Model):
+    """A variant's part of a run: a batch of its own, with the text as it was when the run was triggered.
+
+    A run without variants has ``Run.batch`` only; with variants that is the first one's batch, and all are here.
+    """
+
+    access = Access(owner="run__campaign__owner")
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="variants")
+    name = models.CharField(max_length=30)
+    lower = models.PositiveSmallIntegerField(help_text="Leads whose bucket, 0 to 9999, is at least this …")
+    upper = models.PositiveSmallIntegerField(help_text="… and below this.")
+    batch = models.OneToOneField(Batch, on_delete=models.PROTECT, related_name="run_variant")
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "name"], name="run_variant_name")]
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.run}: {self.name}"
+
+
+class Unassigned(models.Model):
+    """A lead of a run that no device took: over the limit per device, or without a device of its own."""
+
+    access = Access(owner="run__campaign__owner")
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="unassigned_leads", db_index=False)
+    lead = models.ForeignKey(Lead, on_delete=models.CASCADE, related_name="+")
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="+", db_index=False)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            # the list of a run's, in the order of leads
+            models.UniqueConstraint(fields=["run", "lead"], name="unassigned_run_lead")
+        ]
+        verbose_name_plural = "unassigned"
+
+
+class Answer(models.Model):
+    """That a lead answered a batch: the first reply after its message, once."""
+
+    access = Access(owner="batch__owner", device="device")
+
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="answers", db_index=False)
+    lead = models.ForeignKey(Lead, on_delete=models.CASCADE, related_name="+")
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="+", db_index=False)
+    answered_at = models.DateTimeField()
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["batch", "lead"], name="answer_batch_lead")]
+
+
+class AnswerCount(models.Model):
+    """How many leads answered a batch, by the device that had written to them; moves with the answers."""
+
+    access = Access(owner="batch__owner", device="device")
+
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="answer_counts", db_index=False)
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="+", db_index=False)
+    replied = models.PositiveIntegerField(default=0)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["batch", "device"], name="answer_count_batch_device")]
+
+
+class AnswerCursor(models.Model):
+    """How far the replies have been read: one row. Ids may commit out of order, so the last minute is read again."""
+
+    access = Access(owner=None)
+
+    read_again_from = models.BigIntegerField(default=0)
+    seen = models.BigIntegerField(default=0)
+    seen_at = models.DateTimeField()
+
+    objects = OwnedQuerySet.as_manager()

@@ -1,47 +1,65 @@
-"""Launching campaigns and looking after their runs."""
+"""What may be asked of campaigns: launch, pause, resume, cancel, clone; and the tick that looks after all of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
-from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
-from campaigns.models import Campaign, CampaignState, Routing, Run, RunState, Schedule
-from devices.models import Device
-from leads.audience import Audience
-from leads.consent import waiver_for
-from leads.models import ConsentWaiver
-from leads.rules import Rules
-from leads.segments import rules_of
-from messaging import fanout
-from messaging import services as messaging
+from campaigns import answers, audiences, guarding, planning, running
+from campaigns import checks as checking
+from campaigns.audiences import Preview, audience_of
+from campaigns.checks import CampaignNotReady, Problem
+from campaigns.models import Campaign, Run, Schedule, Variant
+from campaigns.running import cancel, fail, pause, progress, resume, retry_failed, trigger
+from campaigns.states import CAMPAIGN_MOVES, LIVE, CampaignState, RunState, sources
 from messaging.models import Batch, BatchState
+from messaging.services import resume_batch
+
+__all__ = [
+    "ONCE",
+    "CampaignNotReady",
+    "Launch",
+    "Preview",
+    "Problem",
+    "Started",
+    "audience_of",
+    "cancel",
+    "cancel_campaign",
+    "check",
+    "clone",
+    "fail",
+    "launch",
+    "pause",
+    "pause_campaign",
+    "preview",
+    "progress",
+    "resume",
+    "resume_campaign",
+    "retry_failed",
+    "start",
+    "tick",
+    "trigger",
+]
 
 log = structlog.get_logger(__name__)
 
 ONCE = "once"
 """Occurrence key of a one-off: fixed from the start, so that it cannot happen twice."""
 
+CAMPAIGN_PAUSED = "Its campaign is paused."
+"""Reason of the batches that a paused campaign stops: resuming it resumes these and no others."""
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something to mend before a launch."""
-
-    field: str
-    code: str
-    text: str
-
-
-class CampaignNotReady(Exception):  # noqa: N818 - reads as a fact
-    """A campaign that cannot be launched, with every reason."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("; ".join(problem.text for problem in problems))
-        self.problems = problems
+CLONED = (
+    *("owner", "content_type", "text", "media", "template", "greeting", "on_missing"),
+    *("status", "niches", "triggers", "lead_device", "segment", "routing", "pool", "limit_per_device"),
+    *("delay_min_seconds", "delay_max_seconds", "expires_after_days"),
+    *("pause_at_percent", "pause_window_minutes", "pause_min_calls"),
+    *("schedule", "scheduled_at", "cron", "time_zone", "catch_up"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,192 +71,154 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
-    """Whom a launch would reach."""
+class Started:
+    """What starting a campaign came to; a recurring one has no run yet."""
 
-    total: int
-    eligible: int
-    devices: int
-    left_out: dict[str, int] = field(default_factory=dict)
-    without_consent: int = 0
-    """How many of the eligible have no recorded consent, and are in because of an admin's waiver alone."""
-    waiver: ConsentWaiver | None = None
+    run: Run | None
+    created: bool
+
+
+def start(*, campaign: Campaign, now: datetime) -> Started:
+    """Launch a one-off, or let the tick watch a recurring campaign from now on. Raises CampaignNotReady."""
+    if campaign.schedule != Schedule.CRON:
+        launched = launch(campaign=campaign, now=now)
+        return Started(launched.run, launched.created)
+    if campaign.state == CampaignState.SCHEDULED:
+        return Started(None, created=False)
+    _refuse_unless_ready(campaign, now)
+    drafts = Campaign.objects.filter(pk=campaign.pk, state__in=sources(CAMPAIGN_MOVES, "launch"))
+    created = bool(drafts.update(state=CampaignState.SCHEDULED, launched_at=now, planned_until=now, next_at=None))
+    if created:
+        log.info("campaign.scheduled", campaign_id=campaign.pk)
+    return Started(None, created)
 
 
 def launch(*, campaign: Campaign, now: datetime) -> Launch:
-    """Make the campaign's run, once, however often and from wherever it is called. Raises CampaignNotReady.
+    """Make a one-off's run, once, however often and from wherever it is called. Raises CampaignNotReady.
 
-    The unique (campaign, occurrence) decides between callers; the run is triggered by the tick, or right after the
-    commit by whoever called. To run a one-off again, clone it.
+    The unique (campaign, occurrence) decides between callers; the run is triggered by the tick when its time has come,
+    or right after the commit by whoever called. To run a one-off again, clone it.
     """
-    problems = check(campaign=campaign)
-    if problems:
-        raise CampaignNotReady(problems)
+    if (run := Run.objects.filter(campaign=campaign, occurrence=ONCE).first()) is not None:
+        return Launch(run, created=False)
+    if campaign.schedule == Schedule.CRON:
+        text = "This campaign runs again and again: schedule it instead."
+        raise CampaignNotReady([Problem("schedule", "recurring", text)])
+    _refuse_unless_ready(campaign, now)
+    planned_at = campaign.scheduled_at if campaign.schedule == Schedule.AT else None
     with transaction.atomic():
-        run, created = Run.objects.get_or_create(campaign=campaign, occurrence=ONCE, defaults={"planned_at": now})
+        # Whoever cancels holds this row, so that no run appears behind their back.
+        locked = Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
+        run, created = Run.objects.get_or_create(
+            campaign=campaign, occurrence=ONCE, defaults={"planned_at": planned_at or now}
+        )
+        if created and locked.state == CampaignState.CANCELLED:
+            transaction.set_rollback(True)
+            raise CampaignNotReady([Problem("state", "cancelled", "It has just been cancelled: clone it.")])
         if created:
             Campaign.objects.filter(pk=campaign.pk).update(state=CampaignState.SCHEDULED, launched_at=now)
             log.info("campaign.launched", campaign_id=campaign.pk, run_id=run.pk)
     return Launch(run, created)
 
 
-def check(*, campaign: Campaign) -> list[Problem]:
+def _refuse_unless_ready(campaign: Campaign, now: datetime) -> None:
+    problems = checking.check(campaign=campaign, now=now)
+    if problems:
+        raise CampaignNotReady(problems)
+
+
+def check(*, campaign: Campaign, now: datetime | None = None) -> list[Problem]:
     """Everything that stands in the way of a launch."""
-    problems = []
-    try:
-        campaign.full_clean(exclude=["owner", "lead_device", "segment"])
-    except ValidationError as error:
-        problems = [Problem(name, "invalid", text) for name, texts in error.message_dict.items() for text in texts]
-    if campaign.state == CampaignState.CANCELLED:
-        problems.append(Problem("state", "cancelled", "This campaign was cancelled: clone it to run it again."))
-    if campaign.schedule != Schedule.NOW:
-        problems.append(Problem("schedule", "not_manual", "This campaign runs by its schedule."))
-    return problems
+    return checking.check(campaign=campaign, now=now or timezone.now())
 
 
 def preview(campaign: Campaign, *, now: datetime | None = None) -> Preview:
     """Whom a launch would reach at ``now``, and who would be left out and why."""
-    audience = audience_of(campaign, now=now or timezone.now())
-    left_out = audience.left_out()
-    reachable = audience.reachable()
-    eligible = reachable.count()
-    if campaign.routing == Routing.OWN:
-        homeless = reachable.filter(device__isnull=True).count()
-        if homeless:
-            left_out["no_device"] = homeless
-            eligible -= homeless
-    waiver = waiver_for(campaign.owner_id)
-    return Preview(
-        total=audience.leads().count(),
-        eligible=eligible,
-        devices=len(_devices(campaign, audience)),
-        left_out=left_out,
-        without_consent=audience.without_consent() if waiver else 0,
-        waiver=waiver,
-    )
+    return audiences.preview(campaign, now=now or timezone.now())
 
 
-def audience_of(campaign: Campaign, *, now: datetime) -> Audience:
-    """The campaign's audience as it stands at ``now``; what its segment asks is part of it from here on."""
-    return Audience(
-        owner_id=campaign.owner_id,
-        status=campaign.status,
-        niches=tuple(campaign.niches),
-        triggers=tuple(campaign.triggers),
-        device_id=campaign.lead_device_id,
-        rules=rules_of(segment=campaign.segment, now=now) if campaign.segment else Rules(),
-    )
+# -- Pause, resume, cancel, clone --------------------------------------------------------------------------------------
 
 
-def trigger(*, run_id: int, now: datetime) -> Run:
-    """pending → triggered → filled. Safe to call any number of times at once, and again after a crash."""
-    run = Run.objects.select_related("campaign__owner", "campaign__segment").get(pk=run_id)
-    if run.state == RunState.PENDING:
-        _start(run, now)
-        run.refresh_from_db()
-    if run.state == RunState.TRIGGERED and run.batch is not None and run.batch.filled_at is None:
-        audience = Audience.from_json(run.audience)
-        devices = _devices(run.campaign, audience) if run.campaign.routing == Routing.POOLED else []
-        try:
-            made = fanout.fill(batch_id=run.batch.pk, leads=audience.reachable(), devices=devices)
-        except fanout.FanOutBusy:
-            return run
-        log.info("run.filled", run_id=run.pk, messages=made)
-    return run
-
-
-def _start(run: Run, now: datetime) -> None:
-    """Decide, on the state pending and in one transaction, what becomes of the run."""
-    campaign = run.campaign
-    audience = audience_of(campaign, now=now)
+def pause_campaign(campaign: Campaign) -> bool:
+    """scheduled → paused: no new run, and those that go on send nothing more. Whether anything changed."""
     with transaction.atomic():
-        if not Run.objects.select_for_update().filter(pk=run.pk, state=RunState.PENDING).exists():
-            return
-        seen = preview(campaign, now=now)
-        run.left_out, run.audience, run.triggered_at = seen.left_out, audience.to_json(), now
-        if not audience.reachable().exists():
-            run.state, run.finished_at = RunState.FINISHED, now
-            run.reason = "Every lead that matches was left out." if seen.total else "No lead matches."
-        elif not seen.devices:
-            run.state, run.finished_at = RunState.FAILED, now
-            run.reason = "No device is connected."
-        else:
-            run.state = RunState.TRIGGERED
-            run.batch = messaging.open_batch(
-                owner=campaign.owner,
-                name=str(campaign),
-                origin=f"run-{run.pk}",
-                content={"type": "text", "text": campaign.text},
-                now=now,
-                delay_min_seconds=campaign.delay_min_seconds,
-                delay_max_seconds=campaign.delay_max_seconds,
-                failover=campaign.routing == Routing.POOLED,
-                expires_after=timedelta(days=campaign.expires_after_days),
-            )
-        run.save()
-        log.info("run.started", run_id=run.pk, state=run.state, reason=run.reason)
+        if not _move(campaign, "pause", CampaignState.PAUSED):
+            return False
+        for run in campaign.runs.filter(state=RunState.TRIGGERED):
+            running.pause(run, reason=CAMPAIGN_PAUSED)
+    log.info("campaign.paused", campaign_id=campaign.pk)
+    return True
 
 
-def _devices(campaign: Campaign, audience: Audience) -> list[int]:
-    """Connected devices that would send this campaign."""
-    able = Device.objects.filter(owner_id=campaign.owner_id).able()
-    if campaign.routing == Routing.POOLED:
-        return list(able.filter(pool_id=campaign.pool_id).order_by("pk").values_list("pk", flat=True))
-    return list(
-        able.filter(pk__in=audience.reachable().filter(device__isnull=False).values("device_id").distinct())
-        .order_by("pk")
-        .values_list("pk", flat=True)
-    )
+def resume_campaign(campaign: Campaign, *, now: datetime) -> bool:
+    """paused → scheduled: goes on with exactly what is left of the runs that it paused itself.
+
+    Occurrences that passed meanwhile are gone; a run that was paused by hand, by errors or by bans stays so.
+    """
+    with transaction.atomic():
+        if not _move(campaign, "resume", CampaignState.SCHEDULED, planned_until=now, next_at=None):
+            return False
+        for ids in running.batches_of(campaign.runs.filter(state=RunState.TRIGGERED)).values():
+            stopped = Batch.objects.filter(pk__in=ids, state=BatchState.PAUSED, reason=CAMPAIGN_PAUSED)
+            for batch_id in stopped.values_list("pk", flat=True):
+                resume_batch(batch_id=batch_id)
+    log.info("campaign.resumed", campaign_id=campaign.pk)
+    return True
 
 
-def tick(*, now: datetime) -> int:
-    """Trigger what is pending, go on with what was interrupted, finish what is done; returns how many runs moved."""
-    moved = 0
-    live = Run.objects.filter(state__in=[RunState.PENDING, RunState.TRIGGERED]).order_by("pk")
-    for run_id in live.filter(planned_at__lte=now, batch__filled_at__isnull=True).values_list("pk", flat=True)[:100]:
-        trigger(run_id=run_id, now=now)
-        moved += 1
-    ended = live.filter(batch__state__in=[BatchState.FINISHED, BatchState.FAILED, BatchState.CANCELLED])
-    for run in ended.select_related("batch")[:1000]:
-        batch = run.batch
-        assert batch is not None  # noqa: S101 - by the filter above
-        failed = batch.state == BatchState.FAILED
-        moved += Run.objects.filter(pk=run.pk, state=RunState.TRIGGERED).update(
-            state=RunState.FAILED if failed else RunState.FINISHED,
-            reason="Cancelled." if batch.state == BatchState.CANCELLED else batch.reason,
-            finished_at=batch.finished_at or now,
-        )
+def cancel_campaign(campaign: Campaign, *, now: datetime) -> bool:
+    """Any state → cancelled: no run any more, and nothing of those that go on is sent. Whether anything changed."""
+    with transaction.atomic():
+        moved = _move(campaign, "cancel", CampaignState.CANCELLED)
+    if moved:
+        log.info("campaign.cancelled", campaign_id=campaign.pk)
+    # Each run in transactions of its own: a large one takes a while. Called again, it goes on with what is left.
+    if moved or Campaign.objects.filter(pk=campaign.pk, state=CampaignState.CANCELLED).exists():
+        for run in campaign.runs.filter(state__in=LIVE):
+            moved = running.cancel(run, now=now) or moved
     return moved
 
 
-def progress(run: Run) -> messaging.Counts:
-    """How far a run is."""
-    return messaging.counts_of([run.batch_id])[run.batch_id] if run.batch_id else messaging.Counts()
+def _move(campaign: Campaign, event: str, target: CampaignState, **more: object) -> bool:
+    """The conditional UPDATE behind each move; takes the campaign's row before any run's."""
+    found = Campaign.objects.filter(pk=campaign.pk, state__in=sources(CAMPAIGN_MOVES, event))
+    moved = bool(found.update(state=target, **more))
+    campaign.refresh_from_db()
+    return moved
 
 
-def pause(run: Run) -> bool:
-    """Stop claims of this run's messages. Whether anything changed."""
-    return run.batch_id is not None and messaging.pause_batch(batch_id=run.batch_id)
-
-
-def resume(run: Run) -> bool:
-    """Go on with what is left. Whether anything changed."""
-    return run.batch_id is not None and messaging.resume_batch(batch_id=run.batch_id)
-
-
-def cancel(run: Run, *, now: datetime) -> bool:
-    """End the run and cancel what has not been sent. Whether anything changed."""
-    if run.batch_id is not None:
-        return messaging.end_batch(
-            batch_id=run.batch_id, state=BatchState.CANCELLED, now=now, reason="The run was cancelled."
+def clone(*, campaign: Campaign) -> Campaign:
+    """A draft that is the same in everything but its name and runs: the way to run a one-off again."""
+    with transaction.atomic():
+        fields = {name: getattr(campaign, name) for name in CLONED}
+        made = Campaign.objects.create(name=f"{campaign.name[:140]} (copy)", **fields)
+        Variant.objects.bulk_create(
+            Variant(campaign=made, name=variant.name, share=variant.share, text=variant.text)
+            for variant in campaign.variants.all()
         )
-    return bool(
-        Run.objects.filter(pk=run.pk, state=RunState.PENDING).update(
-            state=RunState.FINISHED, reason="Cancelled.", finished_at=now
-        )
-    )
+    return made
 
 
-def batch_of(run: Run) -> Batch | None:
-    """The run's batch, once it was triggered."""
-    return run.batch
+# -- The tick ----------------------------------------------------------------------------------------------------------
+
+
+def tick(*, now: datetime) -> int:
+    """Plan, trigger, go on with what was interrupted, watch, finish; returns how many runs moved.
+
+    Any number of ticks may run at once. A run that breaks is told in the log and does not stop the others.
+    """
+    planning.revive(now=now)
+    planning.plan(now=now)
+    moved = 0
+    for run_id in running.due(now=now):
+        try:
+            running.trigger(run_id=run_id, now=now)
+        except Exception:
+            log.exception("run.trigger_broke", run_id=run_id)
+        moved += 1
+    moved += running.reopen(now=now)
+    moved += running.finish_ended(now=now)
+    moved += guarding.watch(now=now)
+    answers.count_new(now=now)
+    return moved

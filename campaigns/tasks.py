@@ -16,5 +16,5 @@ def trigger(*, run_id: int) -> None:
 
 @shared_task(name="campaigns.tick")
 def tick() -> None:
-    """Beat, every two seconds: trigger, resume and finish runs."""
+    """Beat, every two seconds: plan, trigger, resume, watch and finish runs."""
     services.tick(now=timezone.now())

@@ -6,6 +6,7 @@ Variables are listed in README.md. Without ``DATABASE_URL`` and ``REDIS_URL`` th
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -138,8 +139,17 @@ TEMPLATES = [
     }
 ]
 
+FLOTILLA_LEASE_SECONDS = _number("FLOTILLA_LEASE_SECONDS", 90)
+# A process that froze in the middle of a transaction holds what it locked. Long before the first lease that waits for
+# one of those rows ends, the server takes the transaction away from it.
+FLOTILLA_IDLE_TRANSACTION_SECONDS = _number("FLOTILLA_IDLE_TRANSACTION_SECONDS", FLOTILLA_LEASE_SECONDS / 3)
+
 _addresses = addresses()
 DATABASES = {"default": {**_addresses.database, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}}
+if FLOTILLA_IDLE_TRANSACTION_SECONDS and sys.argv[1:2] != ["migrate"]:  # a migration may think for longer
+    _options = DATABASES["default"].setdefault("OPTIONS", {})
+    _timeout = f"-c idle_in_transaction_session_timeout={int(1000 * FLOTILLA_IDLE_TRANSACTION_SECONDS)}"
+    _options["options"] = f"{_options.get('options', '')} {_timeout}".strip()
 REDIS_URL = _addresses.redis_url
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}
@@ -256,7 +266,6 @@ FLOTILLA_DIGEST_SECONDS = 60 * _number("FLOTILLA_DIGEST_MINUTES", 60)
 FLOTILLA_DEFAULT_REGION = os.environ.get("FLOTILLA_DEFAULT_REGION", "MY")
 FLOTILLA_SHARDS = int(_number("FLOTILLA_SHARDS", 4))
 FLOTILLA_RETRY_MINUTES = [float(part) for part in _list("FLOTILLA_RETRY_MINUTES", "5,15,30,60,120")]
-FLOTILLA_LEASE_SECONDS = _number("FLOTILLA_LEASE_SECONDS", 90)
 FLOTILLA_REPUBLISH_SECONDS = _number("FLOTILLA_REPUBLISH_SECONDS", 15)
 FLOTILLA_STUCK_QUEUED_SECONDS = 60 * _number("FLOTILLA_STUCK_QUEUED_MINUTES", 5)
 FLOTILLA_STUCK_QUEUED_POLICY = _choice("FLOTILLA_STUCK_QUEUED_POLICY", "pending", "failed")
@@ -284,6 +293,7 @@ for _kind, _value in _by_gateway("FLOTILLA_WEBHOOK_SECRETS", _optional_secret("F
     if not _kind:
         raise ImproperlyConfigured("FLOTILLA_WEBHOOK_SECRETS: every entry must be written as gateway=secret.")
     FLOTILLA_WEBHOOK_SECRETS[_kind] = (*FLOTILLA_WEBHOOK_SECRETS.get(_kind, ()), _value)
+FLOTILLA_HOOK_KEY_KEEP_HOURS = _number("FLOTILLA_HOOK_KEY_KEEP_HOURS", 24)
 # How leads are treated: leads/quiet.py and leads/suppression.py. The local stack shows itself at any hour.
 FLOTILLA_QUIET_HOURS = _parsed("FLOTILLA_QUIET_HOURS", "21:00-08:00" if PRODUCTION else "", parse_quiet_hours)
 FLOTILLA_QUIET_HOURS_SINGLE = _parsed("FLOTILLA_QUIET_HOURS_SINGLE", "", parse_quiet_hours)
@@ -360,11 +370,13 @@ LOGGING = {
             ],
         }
     },
+    "filters": {"hook_keys": {"()": "config.hook_logs.KeysHidden"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "events"}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("FLOTILLA_LOG_LEVEL", "INFO")},
     "loggers": {
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},
+        "django.request": {"filters": ["hook_keys"]},
     },
 }

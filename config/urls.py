@@ -24,6 +24,7 @@ urlpatterns = [
     path("hooks/leads/<slug:key>", lead_hooks.receive, name="lead-hook"),
     path("hooks/<slug:gateway>", hooks.receive, name="hook"),
     path("media/<str:token>", serving.serve, name="media-file"),
+    path("hooks/<slug:gateway>/<slug:key>", hooks.receive_for_device, name="device-hook"),
     path("api/", include("config.api.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -21,6 +21,7 @@ from devices.admin_filters import VisibleSelectFilter
 from devices.admin_forms import DeviceForm, credential_inputs, shown_when
 from devices.admin_pages import Question, ask, back_to, change_url, confirmed, visible_or_404
 from devices.admin_text import NOTHING, label, moment_column, moment_in_full, phone
+from devices.admin_webhook import WebhookMixin
 from devices.models import Device, DeviceShare, DeviceState, Pool
 
 STATE_COLOURS = {
@@ -48,7 +49,7 @@ class DeviceShareInline(OwnedInline):
 
 
 @admin.register(Device)
-class DeviceAdmin(OwnedAdmin):
+class DeviceAdmin(WebhookMixin, OwnedAdmin):
     """Senders."""
 
     list_display = ("name", "state_label", "gateway", "pool", "waiting", "pacing", "last_sent", "number")
@@ -60,10 +61,10 @@ class DeviceAdmin(OwnedAdmin):
     search_fields = ("name", "phone")
     search_help_text = "Name or number of the device"
     autocomplete_fields = ("pool",)
-    readonly_fields = ("state_label", "state_reason", "rest", "last_sent_in_full", "created_at")
+    readonly_fields = ("state_label", "state_reason", "rest", "last_sent_in_full", "created_at", "webhook_address")
     inlines = (DeviceShareInline,)
     actions = ("pause_devices", "resume_devices")
-    actions_detail = ("pause_device", "resume_device")
+    actions_detail = ("pause_device", "resume_device", "rotate_webhook")
     form = DeviceForm
 
     @property
@@ -95,16 +96,19 @@ class DeviceAdmin(OwnedAdmin):
             },
         ),
         ("Now", {"fields": ["state_label", "state_reason", "rest", "last_sent_in_full", "created_at"]}),
+        ("Webhook", {"fields": ["webhook_address"]}),
         ("Advanced", {"fields": ["options"], "classes": ["collapse"]}),
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Device | None = None) -> list[tuple[str | None, dict[str, Any]]]:
-        """Credentials only for those who may change them, state only for devices that exist."""
+        """Credentials and the webhook only for those who may change them, state only for devices that exist."""
         fieldsets = []
         for title, options in super().get_fieldsets(request, obj):
             if title == "Gateway" and may_change(request.user):
                 options = {**options, "fields": [*options["fields"], *credential_inputs()]}  # noqa: PLW2901
-            if title != "Now" or obj is not None:
+            if title == "Webhook" and not may_change(request.user):
+                continue
+            if title not in {"Now", "Webhook"} or obj is not None:
                 fieldsets.append((title, options))
         return fieldsets
 

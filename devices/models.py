@@ -14,6 +14,8 @@ from django.utils import timezone
 
 from devices.access import Access, OwnedQuerySet
 from devices.gateways import registry
+from devices.gateways.base import Configurable, Driver
+from devices.hook_models import HookKey as HookKey  # noqa: PLC0414 - Django looks for models here
 from devices.secrets import SecretsField
 
 MAX_LANES = 50
@@ -49,6 +51,10 @@ class DeviceState(models.TextChoices):
 
 BANNED, UNREACHABLE = "banned", "unreachable"
 """Codes of why a device needs attention that mean the same for every gateway; any other is the gateway's own."""
+LOGGED_OUT, REPLACED = "logged_out", "replaced"
+"""Two more: its link to the phone is gone, or another client has taken it over."""
+MENDED_BY_CONNECTING = (LOGGED_OUT, REPLACED, UNREACHABLE)
+"""Troubles that are over once the gateway says that the device is connected. A ban or a refused token is not."""
 
 
 class DeviceQuerySet(OwnedQuerySet):
@@ -158,12 +164,7 @@ class Device(models.Model):
                 f"The longest delay must not be shorter than the shortest ({self.delay_min_seconds:g} s)."
             )
         if self.gateway in registry.kinds():
-            driver = registry.driver_for(self.gateway)
-            missing = [f.label for f in driver.credential_fields if f.required and not self.credentials.get(f.name)]
-            if missing and driver.transport == "http":
-                errors["credentials"] = f"{driver.label} needs: {', '.join(missing)}."
-            if driver.transport == "session" and self.lanes != 1:
-                errors["lanes"] = "A WhatsApp session sends one message at a time: set lanes to 1."
+            errors |= self._gateway_problems(registry.driver_for(self.gateway))
         if (self.window_start is None) != (self.window_end is None):
             errors["window_end" if self.window_end is None else "window_start"] = (
                 "A sending window has a start and an end: fill in both, or neither."
@@ -172,6 +173,23 @@ class Device(models.Model):
             errors["time_zone"] = f"“{self.time_zone}” is not a time zone; use a name like Asia/Kuala_Lumpur."
         if errors:
             raise ValidationError(errors)
+
+    def _gateway_problems(self, driver: Driver) -> dict[str, str]:
+        """What this gateway needs and does not have, by field."""
+        errors: dict[str, str] = {}
+        if driver.transport == "http":
+            missing = [f.label for f in driver.credential_fields if f.required and not self.credentials.get(f.name)]
+            if missing:
+                errors["credentials"] = f"{driver.label} needs: {', '.join(missing)}."
+            if not (self.base_url or driver.default_base_url or driver.kind in settings.FLOTILLA_GATEWAY_URLS):
+                errors["base_url"] = f"{driver.label} has no usual address: enter the one of your account."
+        elif self.lanes != 1:
+            errors["lanes"] = "A WhatsApp session sends one message at a time: set lanes to 1."
+        if not isinstance(self.options, dict):
+            errors["options"] = "Write an object, as {}."
+        elif isinstance(driver, Configurable) and (wrong := driver.option_problems(self.options)):
+            errors["options"] = " ".join(wrong)
+        return errors
 
     def save(self, **kwargs: Any) -> None:
         """Store the row; live clients notice changed credentials by ``config_version``."""

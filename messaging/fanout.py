@@ -22,23 +22,40 @@ class FanOutBusy(Exception):  # noqa: N818 - reads as a fact
     """Another process is filling this batch."""
 
 
-def fill(*, batch_id: int, leads: QuerySet[Lead], devices: Sequence[int] = (), chunk: int = CHUNK) -> int:
+class BatchOver(Exception):  # noqa: N818 - reads as a fact
+    """The batch was cancelled, has failed or has expired: nothing more goes into it."""
+
+
+def fill(
+    *,
+    batch_id: int,
+    leads: QuerySet[Lead],
+    devices: Sequence[int] = (),
+    chunk: int = CHUNK,
+    limit: int | None = None,
+) -> int:
     """Make the batch's messages from ``leads``; returns how many were made by this call.
 
-    With ``devices``, leads go to them turn by turn; without, each goes to its own device and leads without one are
-    passed over. Each chunk commits its messages, counters and cursor together, so that an interrupted call is simply
-    made again; a person already in the batch stays there once. Raises FanOutBusy.
+    With ``devices``, leads go to them turn by turn, at most ``limit`` to each: the rest, by id, is passed over.
+    Without, each goes to its own device and leads without one are passed over. Each chunk commits its messages,
+    counters and cursor together, so that an interrupted call is simply made again; a person already in the batch stays
+    there once. Raises FanOutBusy.
     """
     made = 0
     while True:
-        done, number = fill_chunk(batch_id=batch_id, leads=leads, devices=devices, chunk=chunk)
+        done, number = fill_chunk(batch_id=batch_id, leads=leads, devices=devices, chunk=chunk, limit=limit)
         made += number
         if done:
             return made
 
 
 def fill_chunk(
-    *, batch_id: int, leads: QuerySet[Lead], devices: Sequence[int] = (), chunk: int = CHUNK
+    *,
+    batch_id: int,
+    leads: QuerySet[Lead],
+    devices: Sequence[int] = (),
+    chunk: int = CHUNK,
+    limit: int | None = None,
 ) -> tuple[bool, int]:
     """One chunk of :func:`fill`: whether the batch is complete now, and how many messages were made."""
     with transaction.atomic():
@@ -47,7 +64,11 @@ def fill_chunk(
             raise FanOutBusy(f"batch {batch_id} is being filled by another process")
         if batch.filled_at is not None or batch.state not in {BatchState.RUNNING, BatchState.PAUSED}:
             return True, 0
-        upper, picked = _pick(batch, leads, devices, chunk)
+        room = chunk if limit is None or not devices else len(devices) * limit - _made(batch)
+        wanted = min(chunk, room)
+        upper, picked = _pick(batch, leads.filter(pk__gt=batch.fill_cursor), devices, wanted) if wanted > 0 else (0, 0)
+        if picked:
+            _hold_devices(batch)
         made = _insert(batch) if picked else 0
         failpoints.hit("mid_fan_out")
         if picked:
@@ -58,15 +79,36 @@ def fill_chunk(
         return picked < chunk, made
 
 
+def add(*, batch_id: int, leads: QuerySet[Lead], devices: Sequence[int]) -> int:
+    """Put ``leads``, at most :data:`CHUNK`, into a batch that was filled before; returns how many messages were made.
+
+    They go to ``devices`` turn by turn, or each to its own where there are none. A finished batch goes on. Call it in a
+    transaction. Raises BatchOver.
+    """
+    batch = Batch.objects.select_for_update(no_key=True).get(pk=batch_id)
+    over = batch.state in {BatchState.CANCELLED, BatchState.FAILED}
+    if over or batch.expires_at <= timezone.now():
+        raise BatchOver(f"batch {batch_id} is {batch.state if over else 'expired'}")
+    _, picked = _pick(batch, leads, devices, CHUNK)
+    made = _insert(batch) if picked else 0
+    if made and batch.state == BatchState.FINISHED:
+        Batch.objects.filter(pk=batch_id).update(state=BatchState.RUNNING, finished_at=None)
+    return made
+
+
+def _made(batch: Batch) -> int:
+    return sum(batch.streams.values_list("total", flat=True))
+
+
 def _pick(batch: Batch, leads: QuerySet[Lead], devices: Sequence[int], chunk: int) -> tuple[int, int]:
     """Put the next leads and their devices into a temporary table; returns (last lead id, number of leads)."""
-    source = leads.filter(pk__gt=batch.fill_cursor).order_by("pk").values("pk", "phone", "device_id")[:chunk]
+    source = leads.order_by("pk").values("pk", "phone", "device_id")[:chunk]
     select, params = source.query.sql_with_params()
     route, more = "a.device_id", list[list[int] | int]()
     if devices:
         # The cursor makes the turns go on where the last chunk stopped, whoever fills the next.
         route = "(%s::bigint[])[1 + (%s + row_number() OVER (ORDER BY a.id) - 1) %% %s]"
-        more = [list(devices), sum(batch.streams.values_list("total", flat=True)), len(devices)]
+        more = [list(devices), _made(batch), len(devices)]
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS pg_temp.fan_out")
         cursor.execute(
@@ -77,6 +119,22 @@ def _pick(batch: Batch, leads: QuerySet[Lead], devices: Sequence[int], chunk: in
         cursor.execute("SELECT coalesce(max(id), 0), count(*) FROM fan_out")
         upper, picked = cursor.fetchone()
     return upper, picked
+
+
+def _hold_devices(batch: Batch) -> None:
+    """Keep the devices of this chunk from being deleted before its commit. Raises FanOutBusy if one is gone already.
+
+    The foreign key would find it at the commit only; the next try asks for the devices anew.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """WITH wanted AS (SELECT DISTINCT device_id AS id FROM fan_out WHERE device_id IS NOT NULL),
+                    held AS (SELECT d.id FROM devices_device d JOIN wanted USING (id) ORDER BY d.id FOR KEY SHARE OF d)
+               SELECT (SELECT count(*) FROM wanted) - (SELECT count(*) FROM held)"""
+        )
+        (gone,) = cursor.fetchone()
+    if gone:
+        raise FanOutBusy(f"{gone} devices of batch {batch.pk} were deleted meanwhile")
 
 
 def _insert(batch: Batch) -> int:

@@ -185,9 +185,10 @@ def _only_message(batch: Batch, *, device: Device, lead: Lead, now: datetime) ->
     return message
 
 
-def pause_batch(*, batch_id: int) -> bool:
+def pause_batch(*, batch_id: int, reason: str = "") -> bool:
     """No claim succeeds any more; what is at a gateway right now ends as it ends. Whether anything changed."""
-    return bool(Batch.objects.filter(pk=batch_id, state=BatchState.RUNNING).update(state=BatchState.PAUSED))
+    running = Batch.objects.filter(pk=batch_id, state=BatchState.RUNNING)
+    return bool(running.update(state=BatchState.PAUSED, reason=reason[:300]))
 
 
 def resume_batch(*, batch_id: int) -> bool:

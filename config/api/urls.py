@@ -13,6 +13,7 @@ from config.api.merge import MergeView
 from config.api.schema import Generator
 from config.api.tokens import LogoutView, TokenView
 from devices.api import DeviceViewSet, PoolViewSet
+from devices.api_webhook import WebhookView
 from leads.api import LeadViewSet
 from leads.api_bulk import BulkView
 from leads.api_consent import WaiversView, WaiverView
@@ -41,6 +42,7 @@ router.register("media", MediaViewSet, basename="media")
 v1 = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/logout", LogoutView.as_view(), name="logout"),
+    path("devices/<int:pk>/webhook", WebhookView.as_view(), name="device-webhook"),
     path("halt", HaltView.as_view(), name="halt"),
     path("leads/bulk", BulkView.as_view(), name="leads-bulk"),
     path("leads/transfer", TransferView.as_view(), name="leads-transfer"),

@@ -1,4 +1,4 @@
-"""Errors that our programs logged. Some are to be expected while their servers are taken away, others never are."""
+"""What our programs logged: moves, and errors, some of which are to be expected while their servers are away."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 _RAISED = re.compile(r"raised unexpected: (\w+)\((.{0,120})")
+_MOVED = re.compile(r"event='failover\.moved'.*message_ids=\[([\d, ]*)\]")
 _DRIVER_RAISED = re.compile(r"event='(send\.driver_raised)'")
 _BELT: Final = "message_one_in_flight"
 """The rogue releaser takes lanes under the eyes of a release that had found them free: that one starts again."""
@@ -16,6 +17,8 @@ EXPECTED: Final = frozenset(
         # PostgreSQL away: what it says, and what psycopg2 says for it; a bare DatabaseError is a connection that broke
         *("OperationalError", "InterfaceError", "DatabaseError", "PoolExhausted", "AdminShutdown", "CrashShutdown"),
         *("CannotConnectNow", "TooManyConnections"),
+        # … and when a process that was frozen in a transaction wakes up: the transaction is gone
+        *("IdleInTransactionSessionTimeout", "InternalError"),
         # Valkey away
         *("ConnectionError", "TimeoutError", "ConnectionResetError", "BrokenPipeError"),
     }
@@ -40,3 +43,13 @@ def _in_file(log: Path) -> Iterator[str]:
                 yield re.sub(r"\d+", "N", f"{found[1]}({found[2]})")
             elif driver := _DRIVER_RAISED.search(line):
                 yield driver[1]
+
+
+def moved(logs: Iterable[Path]) -> frozenset[int]:
+    """Messages that went over to another device's stream, where they stand behind some that are younger."""
+    found: set[int] = set()
+    for log in logs:
+        if log.exists():
+            with log.open(errors="replace") as lines:
+                found.update(int(n) for line in lines if (told := _MOVED.search(line)) for n in told[1].split(",") if n)
+    return frozenset(found)

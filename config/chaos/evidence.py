@@ -181,5 +181,7 @@ class Evidence:
     """Errors in tasks, by the programs' logs, other than by a database or broker that was away."""
     stops: Sequence[Stop] = ()
     opt_outs: Sequence[OptOut] = ()
+    moved: frozenset[int] = frozenset()
+    """Messages that failover gave to another device, or that the rogue released out of turn: they keep no order."""
     accepted: Sequence[int] = ()
     """Single messages that the API said it had taken."""

@@ -226,21 +226,23 @@ def cause(case: Case, attempt: AttemptRow) -> str | None:
         slow = entry.seconds > lease and any(fault.startswith(SLOW) for fault in faults)
         if slow or any(fault.startswith(DOUBTFUL) for fault in faults):
             return "gateway"
+    # A record is tried for a lease's time from the end of the call, and the recovery may come a while after that.
+    until = max(attempt.finished or 0.0, attempt.started + lease)
     for incident in case.evidence.incidents:
-        if incident.hides_outcomes and incident.overlaps(attempt.started, attempt.started + lease):
+        if incident.hides_outcomes and incident.overlaps(attempt.started, until):
             return incident.kind
     return None
 
 
 def reordered(case: Case) -> Iterator[Finding]:
-    """First attempts that left a device of one lane in another order than their stream's."""
+    """First attempts that left a device of one lane in another order than their stream's, but for what came later."""
     one_lane = {device.token for device in case.evidence.devices if device.lanes == 1}
     stream = {message.id: message.stream_id for message in case.evidence.messages}
     for token in sorted(one_lane & set(case.by_device)):
         last: dict[int, int] = {}
         for entry in case.by_device[token]:
             message = entry.message
-            if message is None or message not in stream or not case.is_first(entry):
+            if message is None or message not in stream or message in case.evidence.moved or not case.is_first(entry):
                 continue
             before = last.get(stream[message], 0)
             if message < before:

@@ -36,7 +36,7 @@ class Rogue(threading.Thread):
         super().__init__(name="rogue", daemon=True)
         self._ending = threading.Event()
         self.refused = 0
-        self.released = 0
+        self.released: set[int] = set()
 
     def end(self) -> None:
         """No more."""
@@ -66,5 +66,5 @@ class Rogue(threading.Thread):
                 continue
             if row:  # the other one had just ended: then nothing is wrong with it
                 done.append(Released(message_id=message, device_id=device, release_no=row[0]))
-        self.released += len(done)
+        self.released.update(item.message_id for item in done)
         return done

@@ -12,12 +12,12 @@ from typing import Any
 from config.chaos import webhook
 from config.chaos.away import Away, ask
 from config.chaos.doubling import Doubling
-from config.chaos.errors import unexpected
+from config.chaos.errors import moved, unexpected
 from config.chaos.evidence import Evidence, Stuck
 from config.chaos.fleet import SLOW_DEVICES, SLOW_WEATHER, TEXT, Fleet, Load, make_fleet, slow_token
 from config.chaos.gateway import FORGETFUL
-from config.chaos.gather import PATIENCE_SECONDS, drain, gather, overdue, settle
-from config.chaos.incidents import Log
+from config.chaos.gather import PATIENCE_SECONDS, drain, gather, settle
+from config.chaos.incidents import Incident, Log
 from config.chaos.judge import Finding, judge
 from config.chaos.plan import (
     AMBUSH_LEAST,
@@ -33,6 +33,7 @@ from config.chaos.rogue import Rogue
 from config.chaos.servers import CouldNot, Servers
 from config.chaos.troupe import SIMULATOR, WEB, Troupe, cast
 from config.chaos.visitor import Visitor
+from config.chaos.whereabouts import OverdueWatch
 from config.demo.ledger import Judge
 from config.stack.children import Children
 from config.stack.ports import any_free_port
@@ -42,13 +43,16 @@ HARMED = "requests while harm was done"
 READY_SECONDS = 120.0
 TICK_SECONDS = 0.05
 OVERDUE_LOOK_SECONDS = 5.0
+ANSWER_LOOK_SECONDS = 0.25
 SETTLE_SECONDS = 10.0
-CALM_SECONDS = 180.0
-"""How long the stack may take for what is left, once nothing is done to it any more."""
+CALM_SECONDS = 600.0
+"""How long the stack may take for what is left, once nothing is done to it any more: slow devices have long queues.
+Whatever makes no step for much less is stuck."""
 SHARDS = 4
 
 SETTINGS: Mapping[str, str] = {
     "FLOTILLA_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
+    "FLOTILLA_IDLE_TRANSACTION_SECONDS": "3",
     "FLOTILLA_RETRY_MINUTES": "0.01,0.02,0.05,0.1,0.15",
     "FLOTILLA_REPUBLISH_SECONDS": "2",
     "FLOTILLA_UNKNOWN_CLOSE_HOURS": "0.003",
@@ -140,6 +144,7 @@ def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS)
         stuck=stuck,
         problems=[*load.problems, *visitor.problems],
         errors=unexpected(logs),
+        moved=moved(logs).union(*(rogue.released for rogue in performance.rogues)),
         stops=load.stops,
         opt_outs=load.opt_outs,
         accepted=visitor.accepted,
@@ -149,7 +154,7 @@ def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS)
         "tasks repeated late": doubling.copies,
         "requests repeated to the API": visitor.repeats,
         "releases into taken lanes refused": sum(rogue.refused for rogue in performance.rogues),
-        "releases into lanes just freed": sum(rogue.released for rogue in performance.rogues),
+        "releases into lanes just freed": sum(len(rogue.released) for rogue in performance.rogues),
         "campaigns left out because the machine was behind": performance.left_out,
     }
     return Outcome(evidence, judge(evidence), notes)
@@ -181,7 +186,7 @@ class Performance:
 
     def harm(self) -> list[Stuck]:
         """Follow the plan to its end, and until every harm is over; returns what got stuck meanwhile."""
-        stuck: dict[int | None, Stuck] = {}
+        watch = OverdueWatch(log=self.log)
         started = looked = time.monotonic()
         faults, launches = deque(self.plan.faults), deque(self.plan.launches)
         singles = 0
@@ -210,9 +215,9 @@ class Performance:
                 self._spring_ambush()
             if now - looked > OVERDUE_LOOK_SECONDS:
                 looked = now
-                stuck.update({item.message: item for item in self._overdue()})
+                watch.look()
             time.sleep(TICK_SECONDS)
-        return list(stuck.values())
+        return watch.stuck
 
     def calm(self) -> list[Stuck]:
         """Nothing is done to the stack any more: wait until it has settled everything; returns what it did not."""
@@ -256,12 +261,6 @@ class Performance:
             return ask(self.fleet.backlog) > LOAD_AHEAD
         except Away:
             return False
-
-    def _overdue(self) -> list[Stuck]:
-        try:
-            return ask(lambda: overdue(patience=PATIENCE_SECONDS))
-        except Away:
-            return []
 
     def _tend(self) -> None:
         self.check()
@@ -311,6 +310,9 @@ class Performance:
         except CouldNot as reason:
             self.log.forget(incident, str(reason))
             return
+        if server == "postgres" and not fault.seconds:
+            incident.end = None
+            self._until_it_answers(incident)
         if fault.seconds:
 
             def over() -> None:
@@ -319,6 +321,17 @@ class Performance:
                 self.log.end(incident)
 
             self._later(fault.seconds, over)
+
+    def _until_it_answers(self, incident: Incident) -> None:
+        """A database that was shot takes no record until it has recovered, and that takes as long as it takes."""
+
+        def look() -> None:
+            if self.servers.answers():
+                self.log.end(incident)
+            else:
+                self._later(ANSWER_LOOK_SECONDS, look)
+
+        self._later(ANSWER_LOOK_SECONDS, look)
 
     def _weather(self, fault: Fault) -> None:
         self._rules[id(fault)] = {**GATEWAY_RULES[fault.target], "seed": fault.seed}

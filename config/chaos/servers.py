@@ -53,6 +53,15 @@ class Servers:
         }
         harms[server, harm]()
 
+    def answers(self) -> bool:
+        """Whether PostgreSQL takes a connection and answers."""
+        try:
+            with contextlib.closing(self._connect()) as connection, connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except psycopg2.Error:
+            return False
+        return True
+
     def release(self) -> None:
         """Let go of the connections that keep PostgreSQL full."""
         filling, self._filling = self._filling, None

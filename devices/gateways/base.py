@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 IdSemantics = Literal["dedups", "searchable", "echoed", "none"]
 """What the gateway does with an id we choose: drops repeats, lets us look it up, returns it in receipts, or nothing."""
@@ -407,4 +407,22 @@ class Driver(Protocol):
 
     def webhook(self, hook: Hook) -> tuple[News, ...]:
         """The news in a request that this gateway sent, in its order. Raises BadSignature or Malformed."""
+        ...
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """A driver that reads a device's options."""
+
+    def option_problems(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """What is wrong with them, each beginning with the option's name; empty where nothing is."""
+        ...
+
+
+@runtime_checkable
+class Challenged(Protocol):
+    """A driver whose gateway asks a webhook's address, by GET, whether it is ours before it posts there."""
+
+    def challenge(self, *, query: Mapping[str, str], tokens: tuple[str, ...]) -> str | None:
+        """What to answer to one who knows one of the tokens; None to anybody else."""
         ...

@@ -72,6 +72,14 @@ class Answer:
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A request body in pieces that go out one after the other: a large one is never copied to join them."""
+
+    media_type: str
+    pieces: tuple[bytes, ...] = field(repr=False)
+
+
 class _Pool(HTTPConnectionPool):
     ConnectionCls = DeadlineHTTPConnection
 
@@ -117,13 +125,14 @@ def call(
     headers: Mapping[str, str] | None = None,
     json: Any = None,
     form: Mapping[str, str] | None = None,
+    content: Content | None = None,
 ) -> Answer | Failure:
     """One request, at most once, over within ``deadlines.total_seconds``, its connection closed if it did not end well.
 
     Raises nothing for what the network or the gateway does.
     """
     sent_headers = {**ALWAYS, **(headers or {})}
-    body: bytes | None = None
+    body: bytes | tuple[bytes, ...] | None = None
     if json is not None:
         body = jsonlib.dumps(json, separators=(",", ":")).encode()
         sent_headers["Content-Type"] = "application/json"
@@ -134,6 +143,9 @@ def call(
         address = _checked(method, url, tuple(sent_headers.items()))
     except (ValueError, requests.RequestException):
         return SessionLost("bad_address", "The address or a credential of this device does not fit in a request.")
+    if content is not None:  # after the check, whose verdicts are kept by headers: every length and boundary is another
+        body, sent_headers["Content-Type"] = content.pieces, content.media_type
+        sent_headers["Content-Length"] = str(sum(map(len, content.pieces)))
     running = Call(
         connect_seconds=deadlines.connect_seconds,
         read_seconds=deadlines.read_seconds,
@@ -169,7 +181,7 @@ def _checked(method: str, url: str, headers: tuple[tuple[str, str], ...]) -> _Ad
 
 
 def _exchange(
-    method: str, address: _Address, headers: Mapping[str, str], body: bytes | None, running: Call
+    method: str, address: _Address, headers: Mapping[str, str], body: bytes | tuple[bytes, ...] | None, running: Call
 ) -> Answer | Failure:
     # urllib3 itself: what requests adds on the way (cookies, proxies, history) would only be thrown away, at a cost
     # of a third of the whole call.

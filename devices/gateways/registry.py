@@ -6,9 +6,27 @@ A new gateway is a driver module, a line here, and its cases in the conformance 
 from __future__ import annotations
 
 from devices.gateways.base import Driver
+from devices.gateways.evolution import EvolutionDriver
+from devices.gateways.generic import GenericDriver
+from devices.gateways.gowa import GowaDriver
+from devices.gateways.meta import MetaDriver
 from devices.gateways.simulator import SimulatorDriver
+from devices.gateways.wablas import WablasDriver
+from devices.gateways.waha import WahaDriver
+from devices.gateways.whacenter import WhacenterDriver
+from devices.gateways.wuzapi import WuzapiDriver
 
-_DRIVERS: tuple[Driver, ...] = (SimulatorDriver(),)
+_DRIVERS: tuple[Driver, ...] = (
+    SimulatorDriver(),
+    GowaDriver(),
+    WahaDriver(),
+    EvolutionDriver(),
+    WuzapiDriver(),
+    MetaDriver(),
+    WablasDriver(),
+    WhacenterDriver(),
+    GenericDriver(),
+)
 
 _BY_KIND: dict[str, Driver] = {driver.kind: driver for driver in _DRIVERS}
 
@@ -28,6 +46,11 @@ def driver_for(kind: str) -> Driver:
 def kinds() -> frozenset[str]:
     """All registered kinds."""
     return frozenset(_BY_KIND)
+
+
+def drivers() -> list[Driver]:
+    """All drivers, in the order of registration."""
+    return list(_BY_KIND.values())
 
 
 def choices() -> list[tuple[str, str]]:

@@ -210,7 +210,7 @@ class _InOnePiece:
 
     def send(self, data: Any) -> None:
         """Hold back, or send with what was held back."""
-        if self._held is None or not isinstance(data, bytes | bytearray):
+        if self._held is None or not isinstance(data, bytes | bytearray) or len(data) >= WRITE_CHUNK_BYTES:
             self._flush()
             super().send(data)  # type: ignore[misc]
             return

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from devices.gateways.base import BadSignature, Hook, Malformed
 
@@ -20,16 +19,16 @@ MAX_REPLY = 20_000
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def require_hmac(hook: Hook, *, header: str, prefix: str = "sha256=") -> None:
-    """Raise BadSignature unless ``header`` is ``prefix`` and the hex HMAC-SHA256 of the raw body by one of the secrets.
+def require_hmac(
+    hook: Hook, *, header: str, prefix: str = "sha256=", algorithm: Literal["sha256", "sha512"] = "sha256"
+) -> None:
+    """Raise BadSignature unless ``header`` is ``prefix`` and the hex HMAC of the raw body by one of the secrets.
 
     Every secret is tried, whichever fits, so that the time tells nothing.
     """
     given = hook.headers.get(header, "").encode("utf-8", "replace")
     fits = [
-        hmac.compare_digest(
-            given, f"{prefix}{hmac.new(secret.encode(), hook.body, hashlib.sha256).hexdigest()}".encode()
-        )
+        hmac.compare_digest(given, f"{prefix}{hmac.new(secret.encode(), hook.body, algorithm).hexdigest()}".encode())
         for secret in hook.secrets
     ]
     if not any(fits):

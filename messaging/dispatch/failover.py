@@ -192,21 +192,22 @@ def _round(pool: Pool, pool_id: int, devices: Sequence[int], messages: Sequence[
     """One transaction within one device pool. ``messages``: the tired ones; None: all that wait for ``devices``."""
     try:
         with pool.transaction() as session:
-            moved, sources, targets = _move(session, pool_id, devices, messages)
+            moved, going, targets = _move(session, pool_id, devices, messages)
     except RACES:
         return 0  # rolled back whole; the next tick sees what is left
     if moved:
         log.info(
             "failover.moved", pool_id=pool_id, messages=moved, reason="device_cannot" if messages is None else "failed",
-            from_devices=sorted(sources)[:20], to_devices=sorted(targets)[:20],
+            from_devices=sorted({mover.device_id for mover in going})[:20], to_devices=sorted(targets)[:20],
+            message_ids=sorted(mover.message_id for mover in going)[:500],
         )  # fmt: skip
     return moved
 
 
 def _move(
     session: Session, pool_id: int, devices: Sequence[int], messages: Sequence[int] | None
-) -> tuple[int, set[int], set[int]]:
-    """Lock, pick, spread, move. Returns how many messages moved, and from and to which devices."""
+) -> tuple[int, list[Mover], set[int]]:
+    """Lock, pick, spread, move. Returns how many messages moved, which were to, and to which devices."""
     waiting: dict[int, int] = dict(session.execute(TARGETS, {"pool": pool_id, "limit": TARGETS_PER_ROUND}))
     locked = session.execute(
         LOCK,
@@ -219,7 +220,7 @@ def _move(
     able = {device: waiting[device] for device, is_able, _ in locked if is_able and device in waiting}
     sources = [device for device, _, cannot in locked if device in set(devices) and (cannot or messages is not None)]
     if not able or not sources:
-        return 0, set(), set()
+        return 0, [], set()
     if messages is None:
         most = max(MESSAGES_PER_ROUND // len(sources), 20)  # of one stream, so that thousands do not sort millions
         rows = session.execute(PICK_STUCK, {"devices": sources, "most": most, "limit": MESSAGES_PER_ROUND})
@@ -229,7 +230,7 @@ def _move(
     chosen = spread(movers=movers, waiting=able)
     going = [mover for mover in movers if mover.message_id in chosen]
     if not going:
-        return 0, set(), set()
+        return 0, [], set()
     plan = {
         "messages": [mover.message_id for mover in going],
         "streams": [mover.stream_id for mover in going],
@@ -237,4 +238,4 @@ def _move(
     }
     session.execute(OPEN_STREAMS, plan)
     ((moved,),) = session.execute(MOVE, plan)
-    return moved, {mover.device_id for mover in going}, set(plan["targets"])
+    return moved, going, set(plan["targets"])

@@ -35,11 +35,12 @@ RACES = (errors.DeadlockDetected, errors.SerializationFailure)
 def is_away(problem: psycopg2.Error) -> bool:
     """Whether the connection broke or could not be had.
 
-    A server that vanishes in the middle of a statement is a bare DatabaseError; any other subclass is an answer.
+    A server that vanishes in the middle of a statement is a bare DatabaseError, and one that took the transaction from
+    a process that slept in it says so; any other subclass is an answer.
     """
-    return isinstance(problem, psycopg2.OperationalError | psycopg2.InterfaceError) or (
-        type(problem) is psycopg2.DatabaseError
-    )
+    return isinstance(
+        problem, psycopg2.OperationalError | psycopg2.InterfaceError | errors.IdleInTransactionSessionTimeout
+    ) or (type(problem) is psycopg2.DatabaseError)
 
 
 class PoolExhausted(psycopg2.OperationalError):

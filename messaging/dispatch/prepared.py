@@ -20,6 +20,7 @@ TYPES: Final = {
     "dedups": "text[]",
     "device": "bigint",
     "devices": "bigint[]",
+    "digest": "text",
     "error_code": "text",
     "error_text": "text",
     "events": "jsonb",

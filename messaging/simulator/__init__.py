@@ -6,6 +6,7 @@ only aiohttp and the standard library.
 =============== ==================================================================
 ``dialects/``   wire formats, one module per gateway it can pretend to be
 ``engine``      one request: fault, accept, answer
+``links``       which devices have a phone, and how they get one
 ``faults``      what can go wrong, for whom, how often
 ``ledger``      every request and every delivery, in memory and on disk
 ``webhooks``    receipts and replies sent back, signed

@@ -7,12 +7,13 @@ Every call needs ``Authorization: Bearer <control token>`` and must come from th
 ``GET /control/health``         200 once it serves
 ``GET POST DELETE …/faults``    rules: list, add one or a list (all or none), drop all; ``DELETE …/faults/{id}``
 ``POST …/ban`` ``…/unban``      ``{"devices": [token, …]}``; unban also takes ``{"devices": "*"}``
+``POST …/unlink``               ``{"devices": [token, …], "dialect"?}``: their phone logs them out, and webhooks say so
 ``GET …/ledger``                JSON lines; ``?since=N&limit=M``; next ``since`` in header ``X-Ledger-Next``
 ``GET …/order``                 ``?device=token``: its requests in the order of arrival; without: all tokens
 ``GET …/summary``               counts, duplicates, greatest number in flight of each device
 ``GET POST DELETE …/webhook``   where receipts and replies go (see :mod:`messaging.simulator.phones`)
-``POST …/reply``                ``{"from", "text", "sender"?, "device"?}``: one phone writes now
-``POST …/reset``                forget ledger, rules, bans and webhook; ``{"keep": ["faults", …]}``
+``POST …/reply``                ``{"from", "text", "sender"?, "device"?, "dialect"?}``: one phone writes now
+``POST …/reset``                forget ledger, rules, bans, links, webhook; ``{"keep": ["faults", …]}``
 =============================== =======================================================================
 """
 
@@ -27,6 +28,7 @@ from typing import Any
 from aiohttp import web
 
 from messaging.simulator.dialects import DIALECTS
+from messaging.simulator.dialects.base import Dialect
 from messaging.simulator.engine import Engine
 from messaging.simulator.faults import EVERYONE, BadRule
 from messaging.simulator.phones import BadWebhook, is_loopback, parse_settings
@@ -35,7 +37,7 @@ from messaging.simulator.webhooks import Webhooks
 PAGE = 10_000
 MAX_PAGE = 100_000
 FLUSH_LINES = 1_000
-RESETTABLE = ("ledger", "faults", "bans", "webhook")
+RESETTABLE = ("ledger", "faults", "bans", "links", "webhook")
 
 
 class BadControl(ValueError):  # noqa: N818 - reads as a fact
@@ -61,6 +63,7 @@ class Control:
             ("DELETE", r"faults/{id:\d+}", self.remove_fault),
             ("POST", "ban", self.ban),
             ("POST", "unban", self.unban),
+            ("POST", "unlink", self.unlink),
             ("GET", "ledger", self.ledger),
             ("GET", "order", self.order),
             ("GET", "summary", self.summary),
@@ -130,6 +133,15 @@ class Control:
             self.engine.faults.banned.difference_update(_devices(body))
         return _json({"banned": len(self.engine.faults.banned)})
 
+    async def unlink(self, request: web.Request) -> web.Response:
+        """These devices lose their phone: until they are paired again, they cannot send."""
+        body = await _body(request)
+        dialect = _dialect(body)
+        for device in _devices(body):
+            self.engine.links.cut(device)
+            self.webhooks.device_changed(dialect=dialect, device=device, state="unlinked")
+        return _json({"unlinked": self.engine.links.cut_off()})
+
     # -- the judge -------------------------------------------------------------------------------------------------
 
     async def ledger(self, request: web.Request) -> web.StreamResponse:
@@ -176,6 +188,8 @@ class Control:
             self.engine.faults.clear()
         if "bans" not in keep:
             self.engine.faults.banned.clear()
+        if "links" not in keep:
+            self.engine.links.reset()
         if "webhook" not in keep:
             self.webhooks.reset()
         return _json({})
@@ -199,7 +213,7 @@ class Control:
     async def reply(self, request: web.Request) -> web.Response:
         """One phone writes to one device, now."""
         body = await _body(request)
-        words = ("from", "text", "sender", "device")
+        words = ("from", "text", "sender", "device", "dialect")
         if not isinstance(body, dict) or not all(name in words and isinstance(body[name], str) for name in body):
             raise BadControl(f"a reply is an object of texts: {', '.join(words)}")
         if not body.get("from") or not body.get("text"):
@@ -207,7 +221,7 @@ class Control:
         if self.webhooks.settings is None:
             raise BadControl("there is no webhook to post a reply to")
         self.webhooks.reply(
-            dialect=DIALECTS[0],
+            dialect=_dialect(body),
             device=body.get("device", ""),
             sender=body.get("sender", ""),
             phone=body["from"],
@@ -232,6 +246,14 @@ def _query(request: web.Request, name: str, default: int) -> int:
     if not text.isdecimal() or len(text) > 12:
         raise BadControl(f"{name} must be a whole number, not {text[:20]!r}")
     return int(text)
+
+
+def _dialect(body: Any) -> Dialect:
+    name = body.get("dialect", DIALECTS[0].name) if isinstance(body, dict) else ""
+    for dialect in DIALECTS:
+        if dialect.name == name:
+            return dialect
+    raise BadControl(f"dialect must be one of {', '.join(dialect.name for dialect in DIALECTS)}")
 
 
 def _devices(body: Any) -> list[str]:

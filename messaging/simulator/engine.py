@@ -11,14 +11,15 @@ import asyncio
 import socket
 import struct
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from aiohttp import web
 
-from messaging.simulator.dialects.base import BadRequest, Delivery, Dialect, Parsed, Purpose, Reply
+from messaging.simulator.dialects.base import Asked, BadRequest, Delivery, DeviceState, Dialect, Parsed, Purpose, Reply
 from messaging.simulator.faults import EVERYONE, Faults, Plan, Rule
 from messaging.simulator.ledger import NO_MESSAGE, Arrival, Ledger, Ticket
+from messaging.simulator.links import Links
 
 
 class Outbox(Protocol):
@@ -26,6 +27,10 @@ class Outbox(Protocol):
 
     def delivered(self, delivery: Delivery) -> None:
         """A phone got a message."""
+        ...
+
+    def device_changed(self, *, dialect: Dialect, device: str, state: DeviceState) -> None:
+        """A device was linked to a phone, unlinked, or banned."""
         ...
 
 
@@ -37,20 +42,21 @@ class Engine:
     faults: Faults
     outbox: Outbox
     token_prefix: str = ""
+    links: Links = field(default_factory=Links)
     stopping: bool = False
     waiting: set[asyncio.Task[object]] = field(default_factory=set)
 
     async def handle(self, request: web.Request, dialect: Dialect, purpose: Purpose) -> web.StreamResponse:
         """Answer one request of a dialect."""
         at, monotonic = time.time(), time.monotonic()
-        device = dialect.device(request)
-        if purpose != "send":
-            return await self._asked(request, dialect, purpose)
         try:
             body = await request.read()
         except BaseException:  # cancelled or cut off: the client went away before its request was whole
-            self.ledger.incomplete_requests += 1
+            self.ledger.incomplete_requests += purpose == "send"
             raise
+        device = dialect.device(request, body)
+        if purpose != "send":
+            return await self._asked(request, dialect, Asked(purpose, device, self.state_of(device), request, body))
         refusal: Reply | None = None
         try:
             parsed = dialect.parse(request, body)
@@ -65,31 +71,46 @@ class Engine:
             attempt=parsed.attempt,
             at=at,
             monotonic=monotonic,
+            type=parsed.type,
+            media_bytes=parsed.media_bytes,
         )
         ticket = self.ledger.open(arrival, faults=plan.labels, transport=request.transport)
         exchange = _Exchange(self, request, dialect, ticket, device, parsed, plan)
+        if stranger := dialect.refuses(request):
+            return exchange.answer("stranger", stranger)
         if refusal is not None:
             return exchange.answer("bad_request", refusal)
         return await exchange.run()
 
-    async def _asked(self, request: web.Request, dialect: Dialect, purpose: Purpose) -> web.StreamResponse:
-        """A question about the device or about a message; faults on ``check`` strike both."""
-        device = dialect.device(request)
-        exchange = _Exchange(
-            self, request, dialect, None, device, Parsed(phone="", text=""),
-            self.faults.plan(device=device, phone="", on="check"),
-        )  # fmt: skip
-        if purpose == "look_up":
-            try:
-                reference = dialect.sought(request)
-            except BadRequest as problem:
-                return exchange.answer("bad_request", problem.reply)
-            exchange.told = dialect.looked_up(reference, self.ledger.find(device=device, reference=reference))
+    async def _asked(self, request: web.Request, dialect: Dialect, asked: Asked) -> web.StreamResponse:
+        """A question about the device or a message, or an order; faults on ``check`` strike all of them."""
+        plan = self.faults.plan(device=asked.device, phone="", on="check")
+        exchange = _Exchange(self, request, dialect, None, asked.device, Parsed(phone="", text=""), plan, asked)
+        if stranger := dialect.refuses(request):
+            return exchange.answer("stranger", stranger)
         return await exchange.run()
 
     def knows(self, device: str) -> bool:
         """Whether there is a device of this token. The rules' word for everybody is nobody's token."""
-        return bool(device) and device != EVERYONE and device.startswith(self.token_prefix)
+        return bool(device) and device != EVERYONE and (device.startswith(self.token_prefix) or self.links.made(device))
+
+    def state_of(self, device: str) -> DeviceState:
+        """How it stands with a device."""
+        if device in self.faults.banned:
+            return "banned"
+        if not self.knows(device):
+            return "unknown"
+        return "unlinked" if self.links.is_cut(device) else "linked"
+
+    def obey(self, asked: Asked, dialect: Dialect) -> Asked:
+        """Carry out an order, or note a question; what is then to be answered."""
+        before = asked.state
+        self.links.heed(asked)
+        state = self.state_of(asked.device)
+        if before in ("linked", "unlinked") and state != before:
+            self.outbox.device_changed(dialect=dialect, device=asked.device, state=state)
+        # whoever makes a device, or cuts it off, hears how it was before: to do it twice is an error in some gateways
+        return asked if asked.purpose in ("create", "log_out") else replace(asked, state=state)
 
     def stop(self) -> None:
         """Give up every request that is waiting."""
@@ -100,7 +121,7 @@ class Engine:
 
 @dataclass(slots=True)
 class _Exchange:
-    """One request on its way. Without a ticket (questions) nothing is entered in the ledger; ``told`` answers them."""
+    """One request on its way. Without a ticket (questions: ``asked``) nothing is entered in the ledger."""
 
     engine: Engine
     request: web.Request
@@ -109,7 +130,7 @@ class _Exchange:
     device: str
     parsed: Parsed
     plan: Plan
-    told: Reply | None = None
+    asked: Asked | None = None
 
     async def run(self) -> web.StreamResponse:
         """Go through the phases, and tell the ledger if the client gives up in one of them."""
@@ -135,10 +156,10 @@ class _Exchange:
         plan, dialect, engine = self.plan, self.dialect, self.engine
         if plan.decides("ban"):
             engine.faults.banned.add(self.device)
-        if self.device in engine.faults.banned:
-            return self.answer("banned", dialect.refused(banned=True))
-        if not engine.knows(self.device):
-            return self.answer("unknown_device", dialect.refused(banned=False))
+        if plan.decides("unlink"):
+            engine.links.cut(self.device)
+        if self.asked is None and (refused := self._unable()):
+            return refused
         if rule := plan.decides("throttle"):
             return self.answer("throttled", dialect.throttled(rule.params["retry_after_seconds"]))
         if rule := plan.decides("reject"):
@@ -153,10 +174,34 @@ class _Exchange:
             await self._hang()
         return None
 
+    def _unable(self) -> web.StreamResponse | None:
+        """Why this device cannot send, if it cannot."""
+        match self.engine.state_of(self.device):
+            case "banned":
+                return self.answer("banned", self.dialect.refused(banned=True))
+            case "unknown":
+                return self.answer("unknown_device", self.dialect.refused(banned=False))
+            case "unlinked":
+                return self.answer("unlinked", self.dialect.unlinked())
+        return None
+
+    def _told(self, asked: Asked) -> Reply:
+        """The answer to a question, or to an order that is carried out now."""
+        if asked.purpose != "look_up":
+            return self.dialect.asked(self.engine.obey(asked, self.dialect))
+        if asked.state != "linked":
+            return self.dialect.refused(banned=asked.state == "banned")
+        try:
+            reference = self.dialect.sought(asked.request)
+        except BadRequest as problem:
+            return problem.reply
+        return self.dialect.looked_up(reference, self.engine.ledger.find(device=self.device, reference=reference))
+
     def _accept(self) -> str:
         if self.ticket is None:
             return ""
         external_id, now = self.engine.ledger.accept(self.ticket, dedups=self.dialect.dedups)
+        external_id = self.parsed.external_id or external_id
         if now:
             delivery = Delivery(
                 dialect=self.dialect,
@@ -180,7 +225,7 @@ class _Exchange:
             return self._error(rule)
         if plan.decides("broken_json", "after"):
             return self._broken(external_id)
-        reply = self.told or (self.dialect.connected() if self.ticket is None else self.dialect.accepted(external_id))
+        reply = self._told(self.asked) if self.asked else self.dialect.accepted(external_id, self.parsed)
         if plan.drip is not None:
             return await self._drip(reply, plan.drip)
         return self.answer("accepted", reply)
@@ -197,7 +242,7 @@ class _Exchange:
         return self.answer("error", self.dialect.failed(rule.params["status"], taken=taken))
 
     def _broken(self, external_id: str) -> web.Response:
-        whole = self.dialect.accepted(external_id)
+        whole = self.dialect.accepted(external_id, self.parsed)
         return self.answer("broken_json", Reply(200, whole.body[: len(whole.body) // 2], whole.headers))
 
     def _reset(self) -> web.Response:

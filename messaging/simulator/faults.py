@@ -15,6 +15,7 @@ error        status (500-599), phase                  that status; before accept
 reset        phase                                    the connection is reset instead of answered
 reject       code, text                               422
 ban          (none)                                   401 from now on, until unbanned
+unlink       (none)                                   logged out from now on, until paired again
 broken_json  phase                                    200 with half a body
 hang         phase                                    no answer until the client gives up
 ============ ======================================== =======================================================
@@ -96,6 +97,7 @@ FAULTS: dict[str, dict[str, tuple[Any, Callable[[str, Any], Any]]]] = {
     "reset": {"phase": ("before", _phase)},
     "reject": {"code": ("invalid_phone", _text), "text": ("This phone cannot be reached.", _text)},
     "ban": {},
+    "unlink": {},
     "broken_json": {"phase": ("after", _phase)},
     "hang": {"phase": ("after", _phase)},
 }

@@ -46,6 +46,8 @@ class Arrival:
     at: float
     monotonic: float
     sender: str = ""
+    type: str = "text"
+    media_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -94,6 +96,7 @@ class Ledger:
         self._answer, self._fault, self._status = array("I"), array("I"), array("h")
         self._fate = bytearray()
         self._reference: list[str | None] = []
+        self._media: dict[int, tuple[str, int]] = {}
         self._devices, self._phones, self._words = _Names(), _Names(), _Names()
         self._by_device: dict[str, array[int]] = {}
         self._accepted: dict[str, set[str]] = {}
@@ -139,6 +142,8 @@ class Ledger:
         self._status.append(0)
         self._fate.append(NOTHING)
         self._reference.append(arrival.reference)
+        if arrival.type != "text":
+            self._media[n] = (arrival.type, arrival.media_bytes)
         self._by_device.setdefault(arrival.device, array("I")).append(n)
         if faults:
             self.faults.update(faults.split("+"))
@@ -178,7 +183,7 @@ class Ledger:
         reference = self._reference[n] if dedups else None
         if reference is None:
             self._deliver(n)
-            return _external_id(self._name(n), str(n), str(self._at[n])), True
+            return self._own_id(n), True
         known = self._accepted.setdefault(self._name(n), set())
         if reference in known:
             self._fate[n] = REPEATED
@@ -190,7 +195,15 @@ class Ledger:
 
     def find(self, *, device: str, reference: str) -> str | None:
         """The external id under which this device's message of that id was accepted; None if it never was."""
-        return _external_id(device, reference) if reference in self._accepted.get(device, ()) else None
+        if reference in self._accepted.get(device, ()):
+            return _external_id(device, reference)
+        for n in self._by_device.get(device, ()):  # a gateway that can be searched and drops no repeats
+            if self._fate[n] == DELIVERED and self._reference[n] == reference:
+                return self._own_id(n)
+        return None
+
+    def _own_id(self, n: int) -> str:
+        return _external_id(self._name(n), str(n), str(self._at[n]))
 
     def _deliver(self, n: int) -> None:
         self._fate[n] = DELIVERED
@@ -231,7 +244,8 @@ class Ledger:
         return self._devices.names[self._device[n]]
 
     def entry(self, n: int) -> dict[str, Any]:
-        """One request as file and control API show it. ``end`` and ``answer`` are null while it is in flight."""
+        """One request as file and control API show it. ``end`` and ``answer`` are null while it is in flight; ``type``
+        and ``media_bytes`` are there if it is more than text."""
         end, message = self._end[n], self._message[n]
         return {
             "n": n,
@@ -243,6 +257,7 @@ class Ledger:
             "message": None if message == NO_MESSAGE else message,
             "attempt": self._attempt[n],
             "faults": self._words.names[self._fault[n]],
+            **dict(zip(("type", "media_bytes"), self._media.get(n, ()), strict=False)),
             **self._changing(n),
             "end": None if math.isnan(end) else end,
         }
@@ -351,6 +366,8 @@ class Ledger:
                 attempt=line["attempt"],
                 at=line["at"],
                 monotonic=line["monotonic"],
+                type=line.get("type", "text"),
+                media_bytes=line.get("media_bytes", 0),
             )
             self._append(arrival, line["faults"])
             self._open[n] = _Open(device=arrival.device, written_fate=NOTHING)

@@ -15,10 +15,14 @@ class BadWebhook(ValueError):  # noqa: N818 - reads as a fact
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where webhooks go, and how phones behave. Probabilities are per delivered message."""
+    """Where webhooks go, and how phones behave. Probabilities are per delivered message.
+
+    ``{gateway}`` in ``url`` stands for the dialect's name; ``devices`` names other addresses, by device.
+    """
 
     url: str
     secret: str = field(repr=False)
+    devices: Mapping[str, str] = field(default_factory=dict, repr=False)
     delivered: float = 0.0
     read: float = 0.0
     failed: float = 0.0
@@ -28,18 +32,25 @@ class Settings:
     texts: tuple[str, ...] = ()
     repeat: float = 0.0
 
+    def url_for(self, *, gateway: str, device: str) -> str:
+        """Where news of this device goes."""
+        return self.devices.get(device) or self.url.replace("{gateway}", gateway)
+
 
 def parse_settings(raw: Any, *, allow_remote: bool) -> Settings:
     """Webhook settings from the control API.
 
-    ``{"url", "secret", "receipts": {"delivered", "read", "failed", "delay_seconds"}, "replies": {"probability",
-    "texts", "delay_seconds"}, "repeat"}``: words are probabilities, a delay is seconds or a pair of them, ``repeat`` is
-    the probability that an event is posted twice. Raises :class:`BadWebhook`.
+    ``{"url", "secret", "devices": {token: url}, "receipts": {"delivered", "read", "failed", "delay_seconds"},
+    "replies": {"probability", "texts", "delay_seconds"}, "repeat"}``: words are probabilities, a delay is seconds or a
+    pair of them, ``repeat`` is the probability that an event is posted twice. Raises :class:`BadWebhook`.
     """
-    top = _object(raw, "the webhook", {"url", "secret", "receipts", "replies", "repeat"})
+    top = _object(raw, "the webhook", {"url", "secret", "devices", "receipts", "replies", "repeat"})
     secret = top.get("secret")
     if not isinstance(secret, str) or not secret:
         raise BadWebhook("secret must be a text, and not empty")
+    devices = top.get("devices", {})
+    if not isinstance(devices, Mapping):
+        raise BadWebhook("devices must be an object of addresses by device")
     receipts = _object(top.get("receipts", {}), "receipts", {"delivered", "read", "failed", "delay_seconds"})
     replies = _object(top.get("replies", {}), "replies", {"probability", "texts", "delay_seconds"})
     texts = replies.get("texts", [])
@@ -51,6 +62,7 @@ def parse_settings(raw: Any, *, allow_remote: bool) -> Settings:
     return Settings(
         url=_address(top.get("url"), allow_remote=allow_remote),
         secret=secret,
+        devices={device: _address(url, allow_remote=allow_remote) for device, url in devices.items()},
         delivered=_probability(receipts, "delivered", "receipts."),
         read=_probability(receipts, "read", "receipts."),
         failed=_probability(receipts, "failed", "receipts."),

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import heapq
 import itertools
-import json
 import random
 import time
 import uuid
@@ -21,7 +20,7 @@ from typing import Any
 
 import aiohttp
 
-from messaging.simulator.dialects.base import Delivery, Dialect
+from messaging.simulator.dialects.base import Delivery, DeviceState, Dialect
 from messaging.simulator.phones import Settings
 
 MAX_WAITING = 1_000_000
@@ -35,7 +34,8 @@ class _Event:
     """One thing to post: made when it is due, so that its timestamp is true."""
 
     dialect: Dialect
-    make: Callable[[str, float], dict[str, Any]]
+    device: str
+    make: Callable[[str, float], dict[str, Any] | None]
     event_id: str
 
 
@@ -117,23 +117,38 @@ class Webhooks:
             )
 
     def _receipt(self, delivery: Delivery, status: str, after_seconds: float) -> None:
-        def make(event_id: str, at: float) -> dict[str, Any]:
+        def make(event_id: str, at: float) -> dict[str, Any] | None:
             return delivery.dialect.receipt(delivery, status=status, event_id=event_id, at=at)
 
-        self._enqueue(delivery.dialect, make, after_seconds)
+        self._enqueue(delivery.dialect, delivery.device, make, after_seconds)
 
     def reply(
         self, *, dialect: Dialect, device: str, sender: str, phone: str, text: str, after_seconds: float = 0.0
     ) -> None:
         """A phone writes to a device."""
 
-        def make(event_id: str, at: float) -> dict[str, Any]:
+        def make(event_id: str, at: float) -> dict[str, Any] | None:
             return dialect.inbound(device=device, sender=sender, phone=phone, text=text, event_id=event_id, at=at)
 
-        self._enqueue(dialect, make, after_seconds)
+        self._enqueue(dialect, device, make, after_seconds)
 
-    def _enqueue(self, dialect: Dialect, make: Callable[[str, float], dict[str, Any]], after_seconds: float) -> None:
-        event = _Event(dialect, make, f"evt-{uuid.uuid4().hex}")
+    def device_changed(self, *, dialect: Dialect, device: str, state: DeviceState) -> None:
+        """A device was linked to a phone, unlinked, or banned."""
+
+        def make(event_id: str, at: float) -> dict[str, Any] | None:
+            return dialect.device_news(device=device, state=state, event_id=event_id, at=at)
+
+        if self.settings is not None:
+            self._enqueue(dialect, device, make, 0.0)
+
+    def _enqueue(
+        self,
+        dialect: Dialect,
+        device: str,
+        make: Callable[[str, float], dict[str, Any] | None],
+        after_seconds: float,
+    ) -> None:
+        event = _Event(dialect, device, make, f"evt-{uuid.uuid4().hex}")
         copies = 2 if self.settings and self._rng.random() < self.settings.repeat else 1
         for _ in range(copies):
             self._push(event, after_seconds, tries=0)
@@ -170,11 +185,15 @@ class Webhooks:
 
     async def _post(self, event: _Event, tries: int, settings: Settings) -> None:
         assert self._session is not None  # noqa: S101 - posters run between start and stop
-        body = json.dumps(event.make(event.event_id, round(time.time(), 3)), separators=(",", ":")).encode()
-        signature = event.dialect.signature(secret=settings.secret, body=body)
-        headers = {"Content-Type": "application/json", **signature}
+        told = event.make(event.event_id, round(time.time(), 3))
+        if told is None:
+            return
+        posting = event.dialect.posting(told, secret=settings.secret)
+        url = settings.url_for(gateway=event.dialect.name, device=event.device) + posting.suffix
         try:
-            async with self._session.post(settings.url, data=body, headers=headers, allow_redirects=False) as answer:
+            async with self._session.post(
+                url, data=posting.body, headers=posting.headers, allow_redirects=False
+            ) as answer:
                 taken = 200 <= answer.status < 300
         except (aiohttp.ClientError, TimeoutError, OSError):
             taken = False

@@ -33,6 +33,13 @@ def form_data(**changes: Any) -> dict[str, Any]:
     return {
         "name": "Raya greetings",
         "text": "Hello {{ name or 'friend' }}",
+        "content_type": "text",
+        "on_missing": "fallback",
+        "pause_window_minutes": "10",
+        "pause_min_calls": "20",
+        "catch_up": "none",
+        "variants-TOTAL_FORMS": "0",
+        "variants-INITIAL_FORMS": "0",
         "status": "",
         "niches": "property",
         "triggers": "",

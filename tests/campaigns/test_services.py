@@ -13,6 +13,7 @@ from django.utils import timezone
 from campaigns import services
 from campaigns.models import CampaignState, Run, RunState, Schedule
 from devices.models import DeviceState
+from messaging import fanout
 from messaging.models import Batch, BatchState, Message
 from messaging.services import end_batch, wrap_up
 from tests.factories import make_campaign, make_device, make_leads, make_pool, make_user
@@ -106,17 +107,17 @@ def test_an_interrupted_fan_out_is_resumed_by_the_tick(monkeypatch):
     pool, _ = make_pool(owner=owner, devices=2)
     make_leads(9, owner=owner)
     run = services.launch(campaign=make_campaign(owner=owner, pool=pool), now=timezone.now()).run
-    real = services.fanout.fill
+    real = fanout.fill
 
-    def dies(*, batch_id, leads, devices=(), chunk=4):
-        services.fanout.fill_chunk(batch_id=batch_id, leads=leads, devices=devices, chunk=chunk)
+    def dies(*, batch_id, leads, devices=(), chunk=4, limit=None):
+        fanout.fill_chunk(batch_id=batch_id, leads=leads, devices=devices, chunk=chunk)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(services.fanout, "fill", dies)
+    monkeypatch.setattr(fanout, "fill", dies)
     with pytest.raises(KeyboardInterrupt):
         services.trigger(run_id=run.pk, now=timezone.now())
     assert Message.objects.count() == 4
-    monkeypatch.setattr(services.fanout, "fill", real)
+    monkeypatch.setattr(fanout, "fill", real)
     services.tick(now=timezone.now())
     assert Message.objects.values("phone").distinct().count() == Message.objects.count() == 9
 

@@ -263,7 +263,7 @@ def test_what_kills_a_worker_or_its_record_makes_an_outcome_unknown(story, kind,
     ("kind", "target", "begin", "end"),
     [
         ("kill", "devices-a", 9.9, None),
-        ("kill", "devices-a", 15.1, None),
+        ("kill", "devices-a", 16.1, None),
         ("kill", "control-a", 10.5, None),
         ("kill", "beat-a", 10.5, None),
         ("freeze", "devices-a", 1.0, 9.5),

@@ -127,3 +127,17 @@ def test_tags_match_exactly():
     found = Audience(owner_id=owner.pk, niches=("car",)).leads()
     assert [lead.pk for lead in found] == [car.pk]
     assert Lead.objects.count() == 2
+
+
+def test_a_device_deleted_meanwhile_costs_no_lead():
+    owner = make_user()
+    _, devices = make_pool(owner=owner, devices=3)
+    make_leads(9, owner=owner)
+    batch = open_batch(owner)
+    known = [device.pk for device in devices]
+    devices[1].delete()
+    reachable = Audience(owner_id=owner.pk).reachable()
+    with pytest.raises(fanout.FanOutBusy, match="deleted"):
+        fanout.fill(batch_id=batch.pk, leads=reachable, devices=known)
+    assert not Message.objects.exists()
+    assert fanout.fill(batch_id=batch.pk, leads=reachable, devices=[known[0], known[2]]) == 9

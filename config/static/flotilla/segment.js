@@ -18,7 +18,7 @@
       if (running) running.abort();
       const mine = (running = new AbortController());
       const body = new FormData(form);
-      body.set("segment", output.dataset.segment);
+      if (output.dataset.segment !== undefined) body.set("segment", output.dataset.segment);
       output.setAttribute("aria-busy", "true");
       try {
         const answer = await fetch(output.dataset.count, {

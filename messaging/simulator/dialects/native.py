@@ -37,7 +37,7 @@ from typing import Any
 
 from aiohttp import web
 
-from messaging.simulator.dialects.base import BadRequest, Delivery, Parsed, Reply, Route, json_reply
+from messaging.simulator.dialects.base import BadRequest, Delivery, Dialect, Parsed, Reply, Route, json_reply
 
 TYPES = ("text", "image", "document", "video", "audio")
 _PHONE = re.compile(r"\+[0-9]{5,15}")
@@ -57,7 +57,7 @@ def _public(device: str) -> str:
     return hashlib.sha256(device.encode()).hexdigest()[:16]
 
 
-class Native:
+class Native(Dialect):
     """The simulator's own dialect."""
 
     name = "simulator"
@@ -71,8 +71,9 @@ class Native:
             Route("GET", "/sim/v1/devices/{token}", "check"),
         )
 
-    def device(self, request: web.Request) -> str:
+    def device(self, request: web.Request, body: bytes) -> str:
         """The token in the path."""
+        del body
         return request.match_info["token"]
 
     def parse(self, request: web.Request, body: bytes) -> Parsed:  # noqa: ARG002 - the token is read apart
@@ -99,10 +100,12 @@ class Native:
             message=_count(value, "message", LARGEST),
             attempt=_count(value, "attempt", 2**31 - 1) or 1,
             sender=_text(value, "sender") or "",
+            type=value.get("type", "text"),
         )
 
-    def accepted(self, external_id: str) -> Reply:
+    def accepted(self, external_id: str, parsed: Parsed) -> Reply:
         """200 with the simulator's id."""
+        del parsed
         return json_reply(200, {"id": external_id, "status": "accepted"})
 
     def connected(self) -> Reply:

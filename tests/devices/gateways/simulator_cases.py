@@ -139,4 +139,11 @@ BEHAVIOURS = (
     ),
 )
 
-SUITE = Suite(kind="simulator", config=_config, exchanges=EXCHANGES, behaviours=BEHAVIOURS)
+SUITE = Suite(
+    kind="simulator",
+    config=_config,
+    exchanges=EXCHANGES,
+    behaviours=BEHAVIOURS,
+    carries_numbers=True,
+    tells_bans=True,
+)
