@@ -123,10 +123,11 @@ class SendSerializer(serializers.Serializer[Any]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """One recipient, named in one way."""
+        if ("text" in attrs) == ("content" in attrs):
+            code = "one_content" if "text" in attrs else "required"
+            raise serializers.ValidationError({"text": "Give a text, or a content, and not both."}, code)
         if ("phone" in attrs) == ("lead" in attrs):
             raise serializers.ValidationError({"phone": "Name either a lead or a phone number."}, "one_recipient")
-        if ("text" in attrs) == ("content" in attrs):
-            raise serializers.ValidationError({"text": "Give either a text or a content."}, "one_content")
         return attrs
 
 

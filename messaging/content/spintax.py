@@ -5,7 +5,8 @@ rendering only marks are looked at, so a lead whose name is ``{a|b}`` is called 
 noncharacters, which the standard sets aside for a program's inside and which no text may contain.
 
 A choice may hold variables, ``{Hi {{ name }}|Hello}``, and a variable's fallback may be a choice,
-``{{ name or '{friend|mate}' }}``. Braces without a bar are plain text; ``\\{``, ``\\|`` and ``\\}`` are always.
+``{{ name or '{friend|mate}' }}``. A choice may begin with another, ``{{Hi|Hello} you|Hey}``. Braces without a bar are
+plain text; ``\\{``, ``\\|`` and ``\\}`` are always.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class _Choice:
     offset: int
     place: int
     bars: list[int] = field(default_factory=list)
+    doubled: bool = False
+    """Followed by another brace: either a choice that begins with one, or a variable with a typing mistake."""
 
 
 def mark(source: str) -> Marked:
@@ -80,6 +83,8 @@ def mark(source: str) -> Marked:
         else:
             _step(source, offset, out, open_choices)
             offset += 1
+    if doubled := next((choice for choice in open_choices if choice.doubled), None):
+        raise _unclosed(source, doubled.offset, "{{")
     if forgotten := next((choice for choice in open_choices if choice.bars), None):
         raise _at(
             source,
@@ -96,7 +101,8 @@ def _step(source: str, offset: int, out: list[str], open_choices: list[_Choice])
     if character == "{":
         if len(open_choices) == MAX_DEPTH:
             raise _at(source, offset, f"Choices within choices go {MAX_DEPTH} deep at most.")
-        open_choices.append(_Choice(offset, len(out)))
+        doubled = source.startswith("{{", offset) and not source.startswith("{{{", offset)
+        open_choices.append(_Choice(offset, len(out), doubled=doubled))
         out.append(BRACE if source[offset + 1 : offset + 2] in {"{", "%", "#"} else "{")
         return
     if open_choices and character == "|":
@@ -107,6 +113,8 @@ def _step(source: str, offset: int, out: list[str], open_choices: list[_Choice])
             out[choice.place], character = OPEN, CLOSE
             for bar in choice.bars:
                 out[bar] = BAR
+        elif choice.doubled:
+            raise _unclosed(source, choice.offset, "{{")
     out.append(character)
 
 
@@ -124,7 +132,9 @@ def _block_at(source: str, offset: int) -> tuple[Block, int] | None:
     pieces, at = [opening], offset + 2
     while not source.startswith(closing, at):
         if at >= len(source):
-            raise _at(source, offset, f"“{opening}” is not closed: write {closing} after it.")
+            raise _unclosed(source, offset, opening)
+        if kind == "expression" and source[at] in "{}" and "|" in source[offset:at]:
+            return None  # {{Hi|Hello} you|Hey}: no variable holds a brace, so these are two choices
         if kind != "comment" and (string := _STRING.match(source, at)):
             pieces.append(_mark_string(string[0]) if kind == "expression" else string[0])
             if named := _DJANGO_DEFAULT.search(joined := "".join(pieces[:-1])):  # name|default:'friend'
@@ -134,6 +144,10 @@ def _block_at(source: str, offset: int) -> tuple[Block, int] | None:
             pieces.append(source[at])
             at += 1
     return Block(offset, kind, f"{''.join(pieces)}{closing}"), at + 2
+
+
+def _unclosed(source: str, offset: int, opening: str) -> TemplateProblem:
+    return _at(source, offset, f"“{opening}” is not closed: write {_ENDS[opening][1]} after it.")
 
 
 def _mark_string(text: str) -> str:

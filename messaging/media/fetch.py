@@ -180,12 +180,12 @@ def _get(hop: _Hop, *, max_bytes: int, ends: float) -> Fetched | str:
     connection = _Pinned(hop)
     try:
         connection.request("GET", hop.target, headers=HEADERS)
-        answer = connection.getresponse()
-        if answer.status in {301, 302, 303, 307, 308} and (location := answer.getheader("Location")):
-            return urljoin(hop.url, location)
-        if answer.status != 200:
-            raise MediaRefused("not_there", f"The address answered with HTTP {answer.status} instead of a file.")
-        return Fetched(_body(answer, max_bytes=max_bytes), hop.target.split("?", 1)[0].rsplit("/", 1)[-1])
+        with connection.getresponse() as answer:
+            if answer.status in {301, 302, 303, 307, 308} and (location := answer.getheader("Location")):
+                return urljoin(hop.url, location)
+            if answer.status != 200:
+                raise MediaRefused("not_there", f"The address answered with HTTP {answer.status} instead of a file.")
+            return Fetched(_body(answer, max_bytes=max_bytes), hop.target.split("?", 1)[0].rsplit("/", 1)[-1])
     except TimeoutError:
         raise MediaRefused("too_slow", "The file did not come in time: try again, or upload it.") from None
     except ssl.SSLError:

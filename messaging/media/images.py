@@ -18,7 +18,7 @@ from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat, UnidentifiedIm
 
 from messaging.media.problems import MediaRefused
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 LOSSLESS = frozenset({"PNG", "GIF", "BMP", "TIFF"})
 MAX_SIDE = 2560
 """Longest side, in pixels, of what is sent: no phone shows more."""
@@ -56,9 +56,7 @@ def fit(data: bytes, *, max_bytes: int, max_pixels: int) -> Picture:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
         raise MediaRefused("too_many_pixels", _too_many(max_pixels)) from None
     except UnidentifiedImageError:
-        raise MediaRefused(
-            "image_unreadable", "This is not a picture that can be read: save it as JPEG or PNG."
-        ) from None
+        raise MediaRefused("image_unreadable", "This picture cannot be read: save it as JPEG or PNG.") from None
     except Exception:  # noqa: BLE001 - a broken file makes Pillow's decoders raise whatever they stumble over
         raise MediaRefused("file_broken", "The picture is broken or cut off: save or download it again.") from None
 
@@ -180,7 +178,7 @@ def _within(picture: Image.Image, side: int) -> Image.Image:
 def _jpeg(picture: Image.Image, quality: int) -> bytes:
     out = io.BytesIO()
     # Colour at full resolution where quality is high enough for anybody to see it. A fresh save carries no metadata.
-    picture.save(out, "JPEG", quality=quality, optimize=True, progressive=True, subsampling=0 if quality >= 90 else 2)
+    picture.save(out, "JPEG", quality=quality, optimize=True, subsampling=0 if quality >= 90 else 2)
     return out.getvalue()
 
 

@@ -18,6 +18,7 @@ from config.api.urls import router
 from devices.models import Device, DeviceShare, Pool
 from leads.models import LeadImport, LeadSource, Segment
 from leads.services import create_import
+from messaging.media.store import keep
 from messaging.services import send_single
 from tests.api_support import V1, caller, fields_of, problem
 from tests.factories import make_campaign, make_device, make_leads, make_user
@@ -78,10 +79,14 @@ RESOURCES: dict[str, Resource] = {
     "messages": Resource(lambda owner, device: send_single(owner=owner, text="Hi", phone="+60123456780", device=device,
                                                            now=timezone.now()),
                          shared=True, post={"phone": "+60123456789", "text": "Hi"}, deletable=True,
-                         together=("retry", "settle")),
+                         together=("retry", "settle", "preview")),
+    "media": Resource(lambda owner, device: keep(owner=owner, data=b"%PDF-1.7", name="p.pdf"),
+                      post={"base64": "JVBERi0xLjc="}),
 }  # fmt: skip
 
 NAMES = sorted(RESOURCES)
+WANTED = {"verdict": "sent", "rules": {}, "content": {"text": "Hi"}}
+"""What actions on many rows are told; each reads its own part."""
 
 
 @pytest.fixture(autouse=True)
@@ -243,5 +248,5 @@ def test_only_those_who_may_change_rows_act_on_many(role, name, owner, device):
     row = RESOURCES[name].make(owner, device)
     DeviceShare.objects.create(device=device, user=(user := make_user(role=role)))
     for action in RESOURCES[name].together:
-        answer = caller(user).post(f"{V1}/{name}/{action}", {"messages": [row.pk], "verdict": "sent", "rules": {}})
+        answer = caller(user).post(f"{V1}/{name}/{action}", WANTED | {"messages": [row.pk]})
         assert answer.status_code == (200 if role in {"admin", "staff"} else 403)
