@@ -35,17 +35,28 @@ MAX_PAGES = 1000
 """An OFFSET reads every row before it, so nobody pages deeper than this: filters go further."""
 
 
-class BoundedPaginator(Paginator):
-    """Counts up to a bound and no further."""
+class AtLeast(int):
+    """A number of rows that was not counted to its end; says so wherever it is written."""
 
-    bound = 1_000_000
+    def __str__(self) -> str:
+        return f"{int(self):,}+"
+
+
+class BoundedPaginator(Paginator):
+    """Counts up to a bound and no further: a page costs the same however many rows follow, and says “10,000+” then.
+
+    The rows behind the bound have no page either. Filters reach them, and a segment's own page counts to the end.
+    """
+
+    bound = 10_000
 
     @cached_property
     def count(self) -> int:
-        """Rows, or ``bound`` where there are more."""
-        if isinstance(self.object_list, QuerySet):
-            return self.object_list.order_by()[: self.bound].count()
-        return len(self.object_list)
+        """Rows, or :class:`AtLeast` ``bound`` where there are more."""
+        if not isinstance(self.object_list, QuerySet):
+            return len(self.object_list)
+        found = self.object_list.order_by()[: self.bound + 1].count()
+        return AtLeast(self.bound) if found > self.bound else found
 
 
 class InfinitePaginator(unfold.paginator.InfinitePaginator):
