@@ -55,6 +55,17 @@ class Lead(models.Model):
         db_default="",
         help_text="For quiet hours, as Asia/Kuala_Lumpur. Empty: by the country of the number.",
     )
+    first_import = models.ForeignKey(
+        "leads.LeadImport",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        db_index=False,
+        db_constraint=False,  # checked row by row it would cost an import of a million several seconds
+        related_name="+",
+        help_text="Which import this lead came with.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
 

@@ -21,8 +21,7 @@ MANY = 200_000
 
 
 def name_words() -> Func:
-    """The words of a lead's name, as a tsvector (no type of Django's, but nothing ever reads it). The index holds exactly
-    this expression."""
+    """The words of a lead's name, as the index holds them: a tsvector, which nothing ever reads into Python."""
     spaced = Func(
         Func(F("name"), function="lower", output_field=TextField()),
         Value(_BETWEEN),

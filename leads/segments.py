@@ -3,8 +3,8 @@
 Nothing about a segment is stored beside its rules, so that it is always right. A page of a list walks the primary key
 backwards and stops when it is full, or takes one of the indexes that a count reads as well: ``lead_niches`` and
 ``lead_triggers`` for tags, ``lead_custom`` for own fields, ``lead_opted_out``, ``lead_in_review`` and
-``lead_no_consent`` for those few, ``lead_owner_id`` where nothing else is asked of the lead. Other counts read the table
-itself. The indexes for engagement are named in :mod:`messaging.engagement`.
+``lead_no_consent`` for those few, ``lead_owner_id`` where nothing else is asked of the lead. Other counts read the
+table itself. The indexes for engagement are named in :mod:`messaging.engagement`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 There is no baseline: the goals are what a person who waits for a page puts up with. Everything is asked through the web
 application, as a browser and an API client would, from the request to the answer: the count of unsaved rules, and pages
-of the API's list and of the admin's, by filter, name and segment. Each line is the 95th percentile over its requests; the
-first request of each kind is not counted.
+of the API's list and of the admin's, by filter, name and segment. Each line is the 95th percentile over its requests;
+the first request of each kind is not counted.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def run(stage: Stage, plan: Plan) -> list[Line]:
         ("segments_page", "a page of the API's list by segment", narrowed, plan.page_bound_ms),
         (
             "segments_admin",
-            "a page of the admin's list by filter, name and segment, with its count",
+            "a page of the admin's list by filter, name and segment",
             pages,
             plan.page_bound_ms,
         ),
