@@ -35,22 +35,22 @@ CROSS JOIN LATERAL (SELECT id, consent_at, consent_source, opted_out_at FROM lea
 WHERE l.consent_at IS NOT NULL AND l.opted_out_at IS NULL
   AND (l.consent_source <> named.source OR (named.dated AND l.consent_at <> named.at))
 """
-_KEEP = (
-    """INSERT INTO leads_consentevent (lead_id, kind, channel, source, happened_at, recorded_at)
-       SELECT l.id, 'given', 'record', l.consent_source, l.consent_at, %(now)s"""
-    + _AGAIN
-    + """AND NOT EXISTS (SELECT FROM leads_consentevent e
-                         WHERE e.lead_id = l.id AND e.kind IN ('given', 'opted_in')
-                           AND e.happened_at = l.consent_at AND e.source = l.consent_source)"""  # noqa: S608 - constants only
-)
-_TELL = (
-    """INSERT INTO leads_consentevent (lead_id, kind, channel, source, happened_at, by_id, recorded_at)
-       SELECT l.id, 'given', %(channel)s, named.source, named.at, %(by)s, %(now)s"""
-    + _AGAIN
-    + """AND NOT EXISTS (SELECT FROM leads_consentevent e
-                         WHERE e.lead_id = l.id AND e.kind = 'given' AND e.source = named.source
-                           AND (e.happened_at = named.at OR NOT named.dated))"""  # noqa: S608 - constants only
-)
+_KEEP = """
+INSERT INTO leads_consentevent (lead_id, kind, channel, source, happened_at, recorded_at)
+SELECT l.id, 'given', 'record', l.consent_source, l.consent_at, %(now)s
+{again}
+  AND NOT EXISTS (SELECT FROM leads_consentevent e
+                  WHERE e.lead_id = l.id AND e.kind IN ('given', 'opted_in')
+                    AND e.happened_at = l.consent_at AND e.source = l.consent_source)
+"""
+_TELL = """
+INSERT INTO leads_consentevent (lead_id, kind, channel, source, happened_at, by_id, recorded_at)
+SELECT l.id, 'given', %(channel)s, named.source, named.at, %(by)s, %(now)s
+{again}
+  AND NOT EXISTS (SELECT FROM leads_consentevent e
+                  WHERE e.lead_id = l.id AND e.kind = 'given' AND e.source = named.source
+                    AND (e.happened_at = named.at OR NOT named.dated))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +153,8 @@ def note_again(
     }
     with connection.cursor() as cursor:
         if replaces:
-            cursor.execute(_KEEP, values)
-        cursor.execute(_TELL, values)
+            cursor.execute(_KEEP.format(again=_AGAIN), values)
+        cursor.execute(_TELL.format(again=_AGAIN), values)
 
 
 @contextmanager
