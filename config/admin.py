@@ -22,6 +22,7 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminSelectWidget
 
+from config import admin_deleting  # noqa: F401 - gives devices and leads the pages that delete them
 from config.admin_merge import merge_view
 from config.dashboard import overview
 from devices.access import Role, role_of

@@ -18,7 +18,7 @@ from devices.access import may_change
 from devices.admin_pages import change_url, list_url, page
 from leads.changes import Channel
 from leads.merging import MergeRefused
-from leads.models import Lead
+from leads.models import Lead, LeadStatus
 
 
 class MergeForm(forms.Form):
@@ -59,14 +59,22 @@ def merge_view(request: HttpRequest, first: int, second: int) -> HttpResponse:
     columns = told.columns
     over = f"{told.messages:,} messages, {told.replies:,} replies, {told.enrolments:,} enrolments"
     facts = (
-        ("Name", columns["name"] or "–"),
-        ("Status", columns["status"]),
+        *((f"Lead {lead.pk}", f"{lead.name or '–'}, {lead.phone}") for lead in pair),
+        ("Together: name", columns["name"] or "–"),
+        ("Status", LeadStatus(columns["status"]).label),
         ("Tags", ", ".join([*columns["niches"], *columns["triggers"]]) or "–"),
         ("Opted out", "Yes, both numbers" if columns["opted_out_at"] else "No"),
         ("Consent", columns["consent_source"] or "–"),
-        ("Come over if the first stays", over),
+        (f"What comes over if {pair[0].pk} stays", over),
     )  # fmt: skip
-    context = {"form": form, "facts": facts, "button": "Merge for good", "back": list_url(Lead), "hidden": ()}
+    context = {
+        "form": form,
+        "facts": facts,
+        "button": "Merge for good",
+        "back": list_url(Lead),
+        "hidden": (),
+        "danger": True,
+    }
     return page(
         request,
         model_admin=model_admin,

@@ -233,21 +233,6 @@ class DeviceAdmin(PairingPages, WebhookMixin, OwnedAdmin):
             self.message_user(request, f"{device} is connected already.", messages.WARNING)
         return back_to(device)
 
-    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """Devices with messages stay: the messages' history points to them."""
-        device = self.get_object(request, object_id)
-        if device is not None and Device.objects.filter(pk=device.pk, streams__isnull=False).exists():
-            self.message_user(
-                request,
-                f"{device} cannot be deleted: it has messages, and their history needs it. Pause it instead.",
-                messages.ERROR,
-            )
-            return back_to(device)
-        if device is not None and request.method == "GET" and (leads := device.leads.count()):
-            text = f"{leads:,} leads have this device. They stay, without one; transfer them first to keep writing."
-            self.message_user(request, text, messages.WARNING)
-        return super().delete_view(request, object_id, extra_context)
-
     def _tell(self, request: HttpRequest, chosen: int, number: int, done: str) -> None:
         """Say how many of the chosen changed."""
         left = chosen - number

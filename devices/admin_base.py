@@ -20,7 +20,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.core.paginator import Paginator
 from django.db import models
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.contrib.filters.admin import RelatedDropdownFilter
@@ -35,17 +35,28 @@ MAX_PAGES = 1000
 """An OFFSET reads every row before it, so nobody pages deeper than this: filters go further."""
 
 
-class BoundedPaginator(Paginator):
-    """Counts up to a bound and no further."""
+class AtLeast(int):
+    """A number of rows that was not counted to its end; says so wherever it is written."""
 
-    bound = 1_000_000
+    def __str__(self) -> str:
+        return f"{int(self):,}+"
+
+
+class BoundedPaginator(Paginator):
+    """Counts up to a bound and no further: a page costs the same however many rows follow, and says “10,000+” then.
+
+    The rows behind the bound have no page either. Filters reach them, and a segment's own page counts to the end.
+    """
+
+    bound = 10_000
 
     @cached_property
     def count(self) -> int:
-        """Rows, or ``bound`` where there are more."""
-        if isinstance(self.object_list, QuerySet):
-            return self.object_list.order_by()[: self.bound].count()
-        return len(self.object_list)
+        """Rows, or :class:`AtLeast` ``bound`` where there are more."""
+        if not isinstance(self.object_list, QuerySet):
+            return len(self.object_list)
+        found = self.object_list.order_by()[: self.bound + 1].count()
+        return AtLeast(self.bound) if found > self.bound else found
 
 
 class InfinitePaginator(unfold.paginator.InfinitePaginator):
@@ -76,7 +87,7 @@ class PageList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        if not (self.query or self.has_active_filters):
+        if not (self.query or self.has_active_filters) or isinstance(self.result_count, AtLeast):
             self.full_result_count = self.result_count
         attach = getattr(self.model_admin, "attach", None)
         if attach is not None:
@@ -194,6 +205,14 @@ class OwnedAdmin(RoleMixin, ModelAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Our list, which can look things up per page."""
         return PageList
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Where not all rows were counted, the page says so: templates would write the number like any other."""
+        answer = super().changelist_view(request, extra_context)
+        shown = getattr(answer, "context_data", {}).get("cl")
+        if shown is not None and isinstance(shown.result_count, AtLeast):
+            shown.result_count = shown.full_result_count = str(shown.result_count)
+        return answer
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Without Django's bulk delete: it loads every row that hangs on the chosen ones into memory."""

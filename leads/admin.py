@@ -31,6 +31,7 @@ from leads.api_fields import csv_response
 from leads.exports import lead_lines
 from leads.models import Lead, LeadImport, LeadStatus
 from leads.phones import PhoneProblem, parse_phone
+from leads.searching import named
 
 TAG_HELP = "Separate tags with commas."
 STATUS_COLOURS = {LeadStatus.PROSPECT: "info", LeadStatus.CUSTOMER: "success"}
@@ -143,7 +144,7 @@ class LeadAdmin(ConsentMixin, BulkMixin, OwnedAdmin):
         ("device", VisibleSelectFilter),
     )
     search_fields = ("name", "phone")
-    search_help_text = "Name, or a whole phone number"
+    search_help_text = "Beginnings of names, or a whole phone number"
     sortable_by = ()  # the newest first is an index; anything else sorts the whole table
     autocomplete_fields = ("device",)
     actions_list = ("import_leads",)
@@ -183,12 +184,12 @@ class LeadAdmin(ConsentMixin, BulkMixin, OwnedAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Lead], search_term: str
     ) -> tuple[QuerySet[Lead], bool]:
-        """A phone number is looked up as such, by index; anything else is part of a name."""
+        """A phone number is looked up as such, anything else by the words of the name; both have an index."""
         term = search_term.strip()
         if not term:
             return queryset, False
         phone = phone_in(term)
-        return queryset.filter(phone=phone) if phone else queryset.filter(name__icontains=term), False
+        return queryset.filter(phone=phone) if phone else named(queryset, term), False
 
     @display(description="Name", ordering="name")
     def display_name(self, lead: Lead) -> SafeString:

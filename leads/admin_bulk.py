@@ -56,7 +56,11 @@ class BulkForm(forms.Form):
         required=False, max_length=KEY_LENGTH, label="Own field", widget=UnfoldAdminTextInputWidget
     )
     custom_value = forms.CharField(
-        required=False, max_length=1000, help_text="Empty removes the field.", widget=UnfoldAdminTextInputWidget
+        label="What it becomes",
+        required=False,
+        max_length=1000,
+        help_text="Empty removes the field.",
+        widget=UnfoldAdminTextInputWidget,
     )
 
     def __init__(self, *args: Any, devices: QuerySet[Device], **kwargs: Any) -> None:
@@ -110,12 +114,12 @@ class BulkMixin:
         number = counted(self, request, queryset)
         if number is None:
             return None
-        devices = Device.objects.visible_to(request.user).filter(owner__leads__in=queryset.order_by()).distinct()
+        devices = Device.objects.visible_to(request.user).filter(owner__in=queryset.order_by().values("owner"))
         form = BulkForm(request.POST if confirmed(request) else None, devices=devices)
         if form.is_valid() and one_owner(form, queryset, form.edit().device_id):
             user = cast("User", request.user)
             done = bulk.edit(leads=queryset, edit=form.edit(), channel=Channel.ADMIN, by=user, now=timezone.now())
-            text = f"{done:,} of {number:,} leads changed."
+            text = f"{done:,} of {so_many(number)} changed."
             self.message_user(request, text, messages.SUCCESS)
             return None
         return form_page(
@@ -123,8 +127,8 @@ class BulkMixin:
             request,
             form=form,
             action="edit_leads",
-            title=f"Edit {number:,} leads",
-            button=f"Change {number:,} leads",
+            title=f"Edit {so_many(number)}",
+            button=f"Change {so_many(number)}",
         )
 
     @admin.action(description="Merge the two chosen leads", permissions=["change"])
@@ -135,6 +139,11 @@ class BulkMixin:
             return redirect("admin:merge_leads", first=pair[0], second=pair[1])
         self.message_user(request, "Choose two leads that are the same person.", messages.ERROR)
         return None
+
+
+def so_many(number: int) -> str:
+    """“1 lead”, “2,000 leads”."""
+    return f"{number:,} {'lead' if number == 1 else 'leads'}"
 
 
 def counted(model_admin: Any, request: HttpRequest, queryset: QuerySet[Lead]) -> int | None:

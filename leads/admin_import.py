@@ -104,6 +104,7 @@ class DraftForm(SettingsForm):
                 label=column.title or f"Column {column.position + 1}",
                 choices=[*FIELDS.items(), (own, f"Own field “{own.removeprefix(CUSTOM)}”"), (SKIP, "Leave out")],
                 initial=column.field,
+                required=False,
                 help_text=" · ".join(sample[:40] for sample in column.samples),
                 widget=UnfoldAdminSelectWidget,
             )
@@ -111,7 +112,7 @@ class DraftForm(SettingsForm):
     def mapping(self) -> list[str]:
         """What was chosen for the columns, in their order."""
         count = sum(name.startswith("column_") for name in self.fields)
-        return [self.cleaned_data[f"column_{position}"] for position in range(count)]
+        return [self.cleaned_data[f"column_{position}"] or SKIP for position in range(count)]
 
 
 class ImportViews:

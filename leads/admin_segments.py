@@ -27,6 +27,7 @@ from devices.admin_base import OwnedAdmin, OwnedForm
 from devices.admin_pages import list_url, visible_or_404
 from devices.models import Device
 from leads import segments
+from leads.admin_bulk import so_many
 from leads.cells import tags_cell, tags_of
 from leads.models import Lead, LeadStatus, Segment
 from leads.rules import NAMES, Rules, RulesRefused, parse
@@ -46,7 +47,7 @@ def _text(label: str, help_text: str = "") -> Any:
 
 def _choice(label: str, *choices: tuple[str, str]) -> Any:
     return forms.ChoiceField(
-        required=False, label=label, choices=[("", "Does not matter"), *choices], widget=UnfoldAdminSelectWidget
+        required=False, label=label, choices=[("", "Any"), *choices], widget=UnfoldAdminSelectWidget
     )
 
 
@@ -74,7 +75,7 @@ class RulesForm(forms.Form):
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
     )
     custom_set = _text("Own fields that are filled in", "Names, separated by commas.")
-    custom_unset = _text("Own fields that are empty")
+    custom_unset = _text("Own fields that are empty", "Names, separated by commas.")
     consent = _yes_no("Consent recorded")
     opted_out = _yes_no("Opted out")
     in_review = _yes_no("Held for review")
@@ -180,9 +181,9 @@ class SegmentAdmin(OwnedAdmin):
     fieldsets = (
         (None, {"fields": ["owner", "name", "live_count"], "description": "A lead is in if every rule below holds."}),
         ("People", {"fields": ["status", "device", "has_device", ("created_from", "created_before")]}),
-        ("Tags", {"fields": [TAGS[:3], TAGS[3:]]}),
+        ("Tags", {"fields": TAGS}),
         ("Own fields", {"fields": ["custom", NAMED]}),
-        ("Consent", {"fields": [("consent", "opted_out", "in_review")]}),
+        ("Consent", {"fields": ["consent", "opted_out", "in_review"]}),
         ("Sent and heard", {"fields": ["reached", ("sent_since", "not_sent_since"), "replied_since"]}),
     )
 
@@ -202,7 +203,7 @@ class SegmentAdmin(OwnedAdmin):
         if not form.is_valid():
             return JsonResponse({"text": " ".join(text for texts in form.errors.values() for text in texts)})
         number = segments.count(owner_id=self._owner_id(request), rules=form.cleaned_rules, now=timezone.now())
-        return JsonResponse({"text": f"{number:,} {'lead' if number == 1 else 'leads'}"})
+        return JsonResponse({"text": so_many(number)})
 
     def _owner_id(self, request: HttpRequest) -> int:
         """Whose leads are meant: the segment's owner's, the one an admin has chosen, else one's own."""

@@ -28,6 +28,7 @@ from leads.cells import clean_tags
 from leads.exports import lead_lines
 from leads.models import Lead, LeadStatus
 from leads.phones import PhoneProblem, parse_phone
+from leads.searching import named
 from leads.segments import narrowed
 
 
@@ -71,6 +72,7 @@ class LeadFilter(django_filters.FilterSet):
     status = django_filters.ChoiceFilter(choices=LeadStatus.choices)
     niche = django_filters.CharFilter(field_name="niches", method="with_tag", label="One exact niche tag.")
     trigger = django_filters.CharFilter(field_name="triggers", method="with_tag", label="One exact trigger tag.")
+    name = django_filters.CharFilter(method="with_name", label="Beginnings of words of the name, in any order.")
     phone = django_filters.CharFilter(method="with_phone", label="The whole number, in any common form.")
     device = django_filters.NumberFilter(field_name="device_id")
     opted_out = django_filters.BooleanFilter(field_name="opted_out_at", lookup_expr="isnull", exclude=True)
@@ -86,6 +88,10 @@ class LeadFilter(django_filters.FilterSet):
     def with_tag(self, queryset: QuerySet[Lead], name: str, value: str) -> QuerySet[Lead]:
         """Index lead_niches or lead_triggers."""
         return queryset.filter(**{f"{name}__contains": [value]})
+
+    def with_name(self, queryset: QuerySet[Lead], name: str, value: str) -> QuerySet[Lead]:  # noqa: ARG002
+        """Index lead_name_words."""
+        return named(queryset, value)
 
     def in_segment(self, queryset: QuerySet[Lead], name: str, value: Decimal) -> QuerySet[Lead]:  # noqa: ARG002
         """Those who match the segment now."""

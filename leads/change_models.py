@@ -13,7 +13,8 @@ from devices.access import Access, OwnedQuerySet
 class LeadChange(models.Model):
     """One change of one lead by a person or a program. Goes with the lead.
 
-    Imports write none: a million rows of a file would be a million rows here, and the file says it all.
+    That an import made a lead stands on the lead (``first_import``): a million rows of a file would be a million rows
+    here. What an import changed of somebody who was there is a row, like any other change.
     """
 
     class Kind(models.TextChoices):
@@ -30,6 +31,7 @@ class LeadChange(models.Model):
         ADMIN = "admin", "Admin"
         API = "api", "API"
         WEBHOOK = "webhook", "Webhook"
+        IMPORT = "import", "Import"
 
     access = Access(owner="lead__owner", device="lead__device")
 

@@ -6,10 +6,11 @@ on top of it, calls :func:`preserve` or :func:`note_again` in the same transacti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import structlog
 from django.contrib.auth.models import User
@@ -17,11 +18,39 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 
 from leads import suppression
+from leads.imports import LeadRow
 from leads.models import ConsentEvent, ConsentWaiver, Lead
 
 log = structlog.get_logger(__name__)
 
 _AGREED = (ConsentEvent.Kind.GIVEN, ConsentEvent.Kind.OPTED_IN)
+
+# Leads that agreed before and now say something new. Unique lead_owner_phone, number by number (OFFSET 0 keeps the
+# planner from reading all leads for it).
+_AGAIN = """
+FROM unnest(%(phones)s::varchar[], %(sources)s::varchar[], %(ats)s::timestamptz[], %(dated)s::boolean[])
+     AS named (phone, source, at, dated)
+CROSS JOIN LATERAL (SELECT id, consent_at, consent_source, opted_out_at FROM leads_lead
+                    WHERE owner_id = %(owner)s AND phone = named.phone OFFSET 0) l
+WHERE l.consent_at IS NOT NULL AND l.opted_out_at IS NULL
+  AND (l.consent_source <> named.source OR (named.dated AND l.consent_at <> named.at))
+"""
+_KEEP = """
+INSERT INTO leads_consentevent (lead_id, kind, channel, source, happened_at, recorded_at)
+SELECT l.id, 'given', 'record', l.consent_source, l.consent_at, %(now)s
+{again}
+  AND NOT EXISTS (SELECT FROM leads_consentevent e
+                  WHERE e.lead_id = l.id AND e.kind IN ('given', 'opted_in')
+                    AND e.happened_at = l.consent_at AND e.source = l.consent_source)
+"""
+_TELL = """
+INSERT INTO leads_consentevent (lead_id, kind, channel, source, happened_at, by_id, recorded_at)
+SELECT l.id, 'given', %(channel)s, named.source, named.at, %(by)s, %(now)s
+{again}
+  AND NOT EXISTS (SELECT FROM leads_consentevent e
+                  WHERE e.lead_id = l.id AND e.kind = 'given' AND e.source = named.source
+                    AND (e.happened_at = named.at OR NOT named.dated))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +62,16 @@ class Entry:
     source: str
     happened_at: datetime
     by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Somebody agrees: who, when, and where and how. ``dated``: the time was told with it, and is not ours."""
+
+    phone: str
+    at: datetime
+    source: str
+    dated: bool = False
 
 
 # -- History -----------------------------------------------------------------------------------------------------------
@@ -72,44 +111,50 @@ def preserve(*, lead_ids: Sequence[int], now: datetime) -> None:
         )
 
 
+def agreements_in(rows: Iterable[LeadRow], *, source: str, now: datetime) -> list[Agreement]:
+    """The consent that comes with the rows of a file: each row's own before that of the whole file, which whoever
+    refused in the file does not give."""
+    found = []
+    for row in rows:
+        if row.consent_at is not None or row.consent_source:
+            at, dated = row.consent_at or now, row.consent_at is not None
+            found.append(Agreement(row.phone, at, row.consent_source or source, dated))
+        elif source and row.opted_out_at is None:
+            found.append(Agreement(row.phone, now, source))
+    return found
+
+
 def note_again(
     *,
     owner_id: int,
-    phones: Sequence[str],
-    consent_at: datetime | None,
-    source: str,
+    agreements: Sequence[Agreement],
     channel: ConsentEvent.Channel,
     now: datetime,
     by: User | None = None,
+    replaces: bool = False,
 ) -> None:
     """People who had agreed before agree again, somewhere else: one row each in their history.
 
-    Call it before the merge that might fill in the consent of those who had none. An import that is resumed, or made
-    again, tells nothing new. Unique lead_owner_phone, number by number (OFFSET 0 keeps the planner from reading all
-    leads for it).
+    Call it before the merge that might fill in the consent of those who had none; where that ``replaces`` what stands
+    on the lead, what stood there is kept first. An import that is resumed, or made again, tells nothing new.
     """
-    if consent_at is None or not source:
+    told = [agreement for agreement in agreements if agreement.source]
+    if not told:
         return
+    values: dict[str, Any] = {
+        "owner": owner_id,
+        "phones": [agreement.phone for agreement in told],
+        "sources": [agreement.source for agreement in told],
+        "ats": [agreement.at for agreement in told],
+        "dated": [agreement.dated for agreement in told],
+        "channel": channel.value,
+        "by": by.pk if by else None,
+        "now": now,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(
-            """INSERT INTO leads_consentevent (lead_id, kind, channel, source, happened_at, by_id, recorded_at)
-               SELECT l.id, 'given', %(channel)s, %(source)s, %(at)s, %(by)s, %(now)s
-               FROM unnest(%(phones)s::varchar[]) AS named (phone)
-               CROSS JOIN LATERAL (SELECT id, consent_at, consent_source, opted_out_at FROM leads_lead
-                                   WHERE owner_id = %(owner)s AND phone = named.phone OFFSET 0) l
-               WHERE l.consent_at IS NOT NULL AND l.opted_out_at IS NULL AND l.consent_source <> %(source)s
-                 AND NOT EXISTS (SELECT FROM leads_consentevent e
-                                 WHERE e.lead_id = l.id AND e.kind = 'given' AND e.source = %(source)s)""",
-            {
-                "owner": owner_id,
-                "phones": list(phones),
-                "at": consent_at,
-                "source": source,
-                "channel": channel.value,
-                "by": by.pk if by else None,
-                "now": now,
-            },
-        )
+        if replaces:
+            cursor.execute(_KEEP.format(again=_AGAIN), values)
+        cursor.execute(_TELL.format(again=_AGAIN), values)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from django.utils import timezone
 from devices.access import Access, OwnedQuerySet
 from devices.models import Device
 from leads.rules import RulesRefused, parse
+from leads.searching import name_words
 
 
 class LeadStatus(models.TextChoices):
@@ -54,6 +55,17 @@ class Lead(models.Model):
         db_default="",
         help_text="For quiet hours, as Asia/Kuala_Lumpur. Empty: by the country of the number.",
     )
+    first_import = models.ForeignKey(
+        "leads.LeadImport",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        db_index=False,
+        db_constraint=False,  # checked row by row it would cost an import of a million several seconds
+        related_name="+",
+        help_text="Which import this lead came with.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -71,6 +83,12 @@ class Lead(models.Model):
             # audience: exact tags
             GinIndex(fields=["niches"], name="lead_niches"),
             GinIndex(fields=["triggers"], name="lead_triggers"),
+            # segments: an own field that has one exact value
+            GinIndex(fields=["custom"], name="lead_custom", opclasses=["jsonb_path_ops"]),
+            # search: beginnings of words of the name
+            GinIndex(name_words(), name="lead_name_words"),
+            # the list and the number of those without consent
+            models.Index(fields=["owner", "id"], name="lead_no_consent", condition=Q(consent_at__isnull=True)),
             # the list of those a person has to decide about
             models.Index(fields=["id"], name="lead_in_review", condition=Q(review_at__isnull=False)),
             # the list and the number of those who refused
@@ -169,6 +187,12 @@ class LeadImport(models.Model):
     attempts = models.PositiveSmallIntegerField(default=0, help_text="Starts since the last row that went in.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     finished_at = models.DateTimeField(null=True, blank=True)
+    file_unwanted_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Since when the file has to go as soon as nothing reads it: somebody in it may have been erased.",
+    )
 
     objects = OwnedQuerySet.as_manager()
 

@@ -1,18 +1,21 @@
 """Segments as queries: who matches a set of rules, and how many.
 
 Nothing about a segment is stored beside its rules, so that it is always right. A page of a list walks the primary key
-backwards and stops when it is full; a count reads ``lead_niches`` and ``lead_triggers`` for tags, ``lead_opted_out``
-and ``lead_in_review`` for those few, ``lead_owner_id`` where nothing else is asked of the lead, and the table itself
-for the rest. The indexes for engagement are named in :mod:`messaging.engagement`.
+backwards and stops when it is full, or takes one of the indexes that a count reads as well: ``lead_niches`` and
+``lead_triggers`` for tags, ``lead_custom`` for own fields, ``lead_opted_out``, ``lead_in_review`` and
+``lead_no_consent`` for those few, ``lead_owner_id`` where nothing else is asked of the lead. Other counts read the
+table itself. The indexes for engagement are named in :mod:`messaging.engagement`.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
 from datetime import datetime
 
-from django.db.models import F, Func, Q, QuerySet, TextField, Value
-from django.db.models.functions import Coalesce
+from django.db.models import F, Func, JSONField, Q, QuerySet, TextField, Value
+from django.db.models.functions import Cast, Coalesce
 from django.db.models.lookups import Exact, GreaterThan
 from django.utils import timezone
 
@@ -21,6 +24,8 @@ from leads.engagement import Condition
 from leads.models import Lead, Segment
 from leads.rules import ENGAGEMENT, Rules, parse
 
+_BARE = re.compile(r"true|false|-?(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,30})?")
+"""A truth value or a number, as PostgreSQL writes one of a JSON document."""
 EMPTY = Value("", output_field=TextField())
 
 
@@ -64,6 +69,15 @@ def _own(field: str) -> Func:
     return Func(F("custom"), Value(field), function="jsonb_extract_path_text", output_field=TextField())
 
 
+def _own_is(field: str, text: str) -> Q:
+    """Index lead_custom finds whoever has the value, as a text or as the number or truth value it may be as well; what
+    counts is that it reads the same (1.0 is not 1)."""
+    held = Q(custom__contains={field: text})
+    if _BARE.fullmatch(text):
+        held |= Q(custom__contains=Cast(Value(f"{{{json.dumps(field)}: {text}}}"), JSONField()))
+    return held & Q(Exact(_own(field), Value(text)))
+
+
 def _tag_conditions(tags: str) -> dict[str, Condition]:
     return {
         f"{tags}_any": lambda value: Q(**{f"{tags}__overlap": list(value)}),
@@ -76,7 +90,7 @@ _CONDITIONS: dict[str, Condition] = {
     "status": lambda value: Q(status=value),
     **_tag_conditions("niches"),
     **_tag_conditions("triggers"),
-    "custom": lambda value: _all(Q(Exact(_own(field), Value(text))) for field, text in value),
+    "custom": lambda value: _all(_own_is(field, text) for field, text in value),
     "custom_set": lambda value: _all(Q(GreaterThan(_own(field), EMPTY)) for field in value),
     "custom_unset": lambda value: _all(Q(Exact(Coalesce(_own(field), EMPTY), EMPTY)) for field in value),
     "consent": lambda value: Q(consent_at__isnull=not value),

@@ -215,13 +215,14 @@ def _store(import_id: int, chunk: Sequence[LeadRow | RowProblem], *, expected_do
 def _merge(lead_import: LeadImport, rows: Sequence[LeadRow], *, now: datetime) -> int:
     """Rows of a file into its owner's leads; returns how many leads are new."""
     consent_at = now if lead_import.consent_source else None
+    duplicates = LeadImport.Duplicates(lead_import.duplicates)
     with _taking(
         owner_id=lead_import.owner_id,
         phones=[row.phone for row in rows],
-        consent_at=consent_at,
-        consent_source=lead_import.consent_source,
+        agreements=consent.agreements_in(rows, source=lead_import.consent_source, now=now),
         channel=ConsentEvent.Channel.IMPORT,
         now=now,
+        replaces=duplicates == LeadImport.Duplicates.OVERWRITE,
     ):
         return storing.merge_rows(
             owner_id=lead_import.owner_id,
@@ -230,7 +231,10 @@ def _merge(lead_import: LeadImport, rows: Sequence[LeadRow], *, now: datetime) -
             consent_at=consent_at,
             consent_source=lead_import.consent_source,
             now=now,
-            duplicates=LeadImport.Duplicates(lead_import.duplicates),
+            duplicates=duplicates,
+            source=storing.Source(
+                import_id=lead_import.pk, note=lead_import.filename[:300], by_id=lead_import.owner_id
+            ),
         )
 
 
@@ -239,18 +243,15 @@ def _taking(
     *,
     owner_id: int,
     phones: Sequence[str],
-    consent_at: datetime | None,
-    consent_source: str,
+    agreements: Sequence[consent.Agreement],
     channel: ConsentEvent.Channel,
     now: datetime,
     by: User | None = None,
+    replaces: bool = False,
 ) -> Iterator[None]:
-    """Merge leads inside: those whose number is suppressed come out opted out, and no consent replaces another."""
+    """Merge leads inside: those whose number is suppressed come out opted out, and no consent is forgotten."""
     with suppression.admitting(owner_id=owner_id, phones=phones, now=now):
-        consent.note_again(
-            owner_id=owner_id, phones=phones, consent_at=consent_at, source=consent_source, channel=channel, now=now,
-            by=by,
-        )  # fmt: skip
+        consent.note_again(owner_id=owner_id, agreements=agreements, channel=channel, now=now, by=by, replaces=replaces)
         yield
 
 
@@ -375,8 +376,7 @@ def upsert_lead(
     with _taking(
         owner_id=owner.pk,
         phones=[row.phone],
-        consent_at=agreed_at,
-        consent_source=consent_source,
+        agreements=[consent.Agreement(row.phone, agreed_at, consent_source)] if agreed_at else [],
         channel=ConsentEvent.Channel.API,
         now=now,
         by=owner,

@@ -11,12 +11,14 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from django.db import connection
 
+from leads.changes import LONGEST
 from leads.imports import LeadRow, RowProblem
 from leads.models import LeadImport
 
@@ -27,6 +29,15 @@ _SLOT_LOCK = "flotilla.leads.import_slot"
 _OWNER_LOCK = "flotilla.leads.owner"
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which import it is, and what the history of leads says of it: a word, and whose it is."""
+
+    import_id: int
+    note: str
+    by_id: int
+
+
 class ImportBusy(Exception):  # noqa: N818 - reads as a fact
     """Somebody else works on this import, or as many imports as may run at once are running."""
 
@@ -35,9 +46,9 @@ class ImportBusy(Exception):  # noqa: N818 - reads as a fact
 
 _INSERT = """
 INSERT INTO leads_lead AS lead (owner_id, phone, name, status, niches, triggers, notes, custom, device_id,
-                                consent_at, consent_source, opted_out_at, created_at, updated_at)
+                                consent_at, consent_source, opted_out_at, first_import_id, created_at, updated_at)
 SELECT %(owner)s, phone, name, coalesce(nullif(status, ''), 'prospect'), niches, triggers, notes, custom,
-       %(device)s::bigint, row_consent_at, row_consent_source, opted_out_at, %(now)s, %(now)s
+       %(device)s::bigint, row_consent_at, row_consent_source, opted_out_at, %(import)s::bigint, %(now)s, %(now)s
 FROM (SELECT *,
              -- consent by row goes before that of the whole file; whoever refused in the file gets none from it
              CASE WHEN consent_at IS NOT NULL THEN consent_at WHEN consent_source <> '' THEN %(now)s::timestamptz
@@ -99,12 +110,34 @@ _SKIP = """
 -- whoever is there stays as they are, but a refusal is never passed over
 WHERE lead.opted_out_at IS NULL AND excluded.opted_out_at IS NOT NULL
 """
-_RETURNING = " RETURNING xmax = 0"  # true: inserted; an update leaves its own transaction there
+_RETURNING = " RETURNING xmax = 0 AS fresh"  # true: inserted; an update leaves its own transaction there
+_COLUMNS = ("name", "status", "niches", "triggers", "notes", "custom", "device_id")
+# What the import changed of those who were there, in their history (leads.changes.difference). The statement's own
+# snapshot still has each row as it was; those who are new cost nothing here.
+_CHANGES = """
+INSERT INTO leads_leadchange (lead_id, kind, channel, "values", note, by_id, changed_at)
+SELECT id, 'edited', 'import', changes, %(note)s, %(by)s, %(now)s
+FROM (SELECT now_is.id, {changes} AS changes
+      FROM (SELECT * FROM merged WHERE NOT fresh) now_is
+      CROSS JOIN LATERAL (SELECT {columns} FROM leads_lead WHERE id = now_is.id OFFSET 0) was) found
+WHERE changes <> '{{}}'
+"""
+
+
+def _change(column: str) -> str:
+    """``{"column": [before, after]}`` where it changed, else nothing; notes are cut."""
+    before, after = f"was.{column}", f"now_is.{column}"
+    pair = f"left({before}, %(kept)s), left({after}, %(kept)s)" if column == "notes" else f"{before}, {after}"
+    changed = f"jsonb_build_object('{column.removesuffix('_id')}', jsonb_build_array({pair}))"
+    return f"CASE WHEN {before} IS DISTINCT FROM {after} THEN {changed} ELSE '{{}}' END"
 
 
 def _many(rule: str) -> str:
-    statement = (_INSERT + rule).format(source="lead_chunk AS said") + _RETURNING
-    return f"WITH merged (fresh) AS ({statement}) SELECT count(*) FILTER (WHERE fresh) FROM merged"  # noqa: S608 - constants only
+    columns = ", ".join(f"lead.{name}" for name in ("id", *_COLUMNS))
+    statement = (_INSERT + rule).format(source="lead_chunk AS said") + f"{_RETURNING}, {columns}"
+    told = _CHANGES.format(changes=" || ".join(map(_change, _COLUMNS)), columns=", ".join(_COLUMNS))
+    return f"""WITH merged AS ({statement}), told AS ({told})
+               SELECT count(*) FILTER (WHERE fresh) FROM merged"""  # noqa: S608 - constants only
 
 
 _MANY = {
@@ -135,6 +168,7 @@ def merge_rows(
     consent_at: datetime | None,
     consent_source: str,
     now: datetime,
+    source: Source,
     duplicates: Duplicates = Duplicates.MERGE,
 ) -> int:
     """Put ``rows``, each phone once among them, into the owner's leads; returns how many leads are new.
@@ -155,6 +189,10 @@ def merge_rows(
                 "consent_at": consent_at,
                 "consent_source": consent_source if consent_at else "",
                 "now": now,
+                "import": source.import_id,
+                "note": source.note,
+                "by": source.by_id,
+                "kept": LONGEST,
             },
         )
         fresh = int(cursor.fetchone()[0])
@@ -228,6 +266,7 @@ def merge_one(
                 "consent_at": consent_at,
                 "consent_source": consent_source if consent_at else "",
                 "now": now,
+                "import": None,
             },
         )
         written = cursor.fetchone()

@@ -14,39 +14,56 @@ from leads.models import LeadImport
 log = structlog.get_logger(__name__)
 
 FOLDER = "imports"
+_ENDED = (LeadImport.State.FINISHED, LeadImport.State.FAILED)
+_UNWANTED = Q(file_unwanted_at__isnull=False)
 _MANY = 200
 _ORPHAN_AFTER = timedelta(days=1)
 """A file is stored before its row is committed; after a day no row will come any more."""
 
 
 def remove_old(*, now: datetime, keep_days: float) -> int:
-    """Remove files of imports that ended, and of drafts that were made, more than ``keep_days`` ago, and files that
-    no import knows. Such a draft ends as failed. Returns how many were removed."""
+    """Remove files of imports that ended, and of drafts that were made, more than ``keep_days`` ago or that are
+    unwanted, and files that no import knows. Such a draft ends as failed. Returns how many were removed."""
     before = now - timedelta(days=keep_days)
-    ended = Q(state__in=[LeadImport.State.FINISHED, LeadImport.State.FAILED], finished_at__lt=before)
-    forgotten = Q(state=LeadImport.State.DRAFT, created_at__lt=before)
+    ended = Q(state__in=_ENDED) & (Q(finished_at__lt=before) | _UNWANTED)
+    forgotten = Q(state=LeadImport.State.DRAFT) & (Q(created_at__lt=before) | _UNWANTED)
+    removed = _remove(ended | forgotten, now=now) + _remove_orphans(
+        before=now - max(timedelta(days=keep_days), _ORPHAN_AFTER)
+    )
+    if removed:
+        log.info("import.files_removed", files=removed)
+    return removed
+
+
+def remove_unwanted(*, owner_id: int, now: datetime) -> tuple[int, int]:
+    """Remove the owner's unwanted files that nothing reads; how many, and how many go when their import has ended."""
+    mine = Q(owner_id=owner_id) & _UNWANTED
+    removed = _remove(mine & Q(state__in=[*_ENDED, LeadImport.State.DRAFT]), now=now)
+    return removed, LeadImport.objects.filter(mine).exclude(file="").count()
+
+
+def _remove(condition: Q, *, now: datetime) -> int:
+    """Remove the files of imports for which ``condition`` holds, a good many at a time."""
     removed = 0
-    for pk in LeadImport.objects.exclude(file="").filter(ended | forgotten).values_list("pk", flat=True)[:_MANY]:
+    for pk in LeadImport.objects.exclude(file="").filter(condition).values_list("pk", flat=True)[:_MANY]:
         with transaction.atomic():
             # Locked and asked again: somebody may just have said that the file is to be imported after all.
             locked = LeadImport.objects.select_for_update(no_key=True)
-            lead_import = locked.exclude(file="").filter(ended | forgotten, pk=pk).first()
+            lead_import = locked.exclude(file="").filter(condition, pk=pk).first()
             if lead_import is None:
                 continue
             # First the file: a crash in between leaves a row whose file is missing, and the next call repeats it.
             lead_import.file.delete(save=False)
             changes = {}
             if lead_import.state == LeadImport.State.DRAFT:
+                why = "It was never confirmed" if lead_import.file_unwanted_at is None else "Somebody was erased"
                 changes = {
                     "state": LeadImport.State.FAILED,
                     "finished_at": now,
-                    "error": "It was never confirmed, and the file was removed: upload it again.",
+                    "error": f"{why}, and the file was removed: upload it again.",
                 }
             LeadImport.objects.filter(pk=pk).update(file="", **changes)
             removed += 1
-    removed += _remove_orphans(before=now - max(timedelta(days=keep_days), _ORPHAN_AFTER))
-    if removed:
-        log.info("import.files_removed", files=removed)
     return removed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
@@ -79,18 +79,6 @@ class LeadWithReplies(HistoryViews, TransferMixin, LeadAdmin):
             "replies_url": list_url(InboundMessage, f"lead__id__exact={lead.pk}"),
         }
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
-
-    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """What hangs on the lead is said before."""
-        lead = self.get_object(request, object_id)
-        if lead is not None and request.method == "GET":
-            sent, waiting = lead.messages.count(), lead.messages.filter(state="pending").count()
-            text = (
-                f"{sent:,} messages ({waiting:,} of them waiting) and {lead.replies.count():,} replies stay, without"
-                " this lead. Its history and its places in sequences go with it; that it opted out is kept."
-            )
-            self.message_user(request, text, messages.WARNING)
-        return super().delete_view(request, object_id, extra_context)
 
 
 admin.site.unregister(Lead)

@@ -14,7 +14,7 @@ from unfold.widgets import UnfoldAdminSelectWidget
 
 from devices.admin_pages import confirmed
 from devices.models import Device, Pool
-from leads.admin_bulk import counted, form_page, one_owner
+from leads.admin_bulk import counted, form_page, one_owner, so_many
 from leads.changes import Channel
 from leads.models import Lead
 from messaging import transferring
@@ -67,7 +67,7 @@ class TransferMixin:
                 by=cast("User", request.user),
                 now=timezone.now(),
             )
-            text = f"{done.leads:,} leads have another device; {done.messages:,} waiting messages moved along."
+            text = f"{so_many(done.leads)} moved to another device, and {done.messages:,} waiting messages with them."
             self.message_user(request, text, messages.SUCCESS)
             return None
         told = transferring.outlook(leads=queryset, devices=[])
@@ -77,6 +77,6 @@ class TransferMixin:
             ("Messages that stay (on their way, in doubt, or of a pool)", f"{told.stay:,}"),
         )
         return form_page(
-            self, request, form=form, action="transfer_leads", title=f"Transfer {number:,} leads",
-            button=f"Transfer {number:,} leads", facts=facts,
+            self, request, form=form, action="transfer_leads", title=f"Transfer {so_many(number)}",
+            button=f"Transfer {so_many(number)}", facts=facts,
         )  # fmt: skip

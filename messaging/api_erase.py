@@ -22,6 +22,9 @@ class ErasedSerializer(serializers.Serializer[Any]):
 
     messages = serializers.IntegerField(help_text="Messages whose number and text were removed.")
     cancelled = serializers.IntegerField(help_text="How many of them had not left yet.")
+    rows = serializers.IntegerField(help_text="Rejected rows of imports that spoke of them: emptied.")
+    files = serializers.IntegerField(help_text="Uploaded files of leads that were removed.")
+    files_later = serializers.IntegerField(help_text="Files that go when their import has ended.")
 
 
 class EraseView(APIView):
@@ -29,7 +32,8 @@ class EraseView(APIView):
 
     @extend_schema(operation_id="lead_erase", request=None, responses=ErasedSerializer)
     def post(self, request: Request, pk: int) -> Response:
-        """Delete the lead and its history and strip its messages. The number stays suppressed, as a hash. For good."""
+        """Delete the lead and its history, strip its messages, empty the rejected rows of imports that speak of it, and
+        remove the owner's uploaded files. The number stays suppressed, as a hash. For good."""
         lead = get_object_or_404(Lead.objects.visible_to(request.user), pk=pk)
         done = erasing.erase(lead=lead, by=cast("User", request.user), now=timezone.now())
         return Response(ErasedSerializer(done).data)

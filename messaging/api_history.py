@@ -19,10 +19,11 @@ class HistoryEntrySerializer(serializers.Serializer[Any]):
     """One thing that happened."""
 
     at = serializers.DateTimeField(source="place.at")
-    kind = serializers.CharField(source="place.kind", help_text="message, reply, consent or change.")
+    kind = serializers.CharField(source="place.kind", help_text="message, reply, consent, change, enrolled or left.")
     title = serializers.CharField()
     text = serializers.CharField(help_text="What was said, or what changed, for a person to read.")
     by = serializers.CharField(help_text="User name, where a person did it.")
+    where = serializers.CharField(help_text="The device, or the door it came through.")
     details = serializers.JSONField(help_text="By kind; of a change, `values` holds each field's [before, after].")
 
 
@@ -45,7 +46,7 @@ class HistoryView(APIView):
         ],
     )
     def get(self, request: Request, pk: int) -> Response:
-        """Messages with their states, replies, consent and changes of one lead, newest first."""
+        """Messages with their states, replies, consent, changes and sequences of one lead, newest first."""
         lead = get_object_or_404(Lead.objects.visible_to(request.user), pk=pk)
         size = serializers.IntegerField(min_value=1, max_value=200)
         try:

@@ -1,8 +1,8 @@
 """Erasing a person: what we know of them goes, that they must not be written to stays.
 
 Gone are the lead with its consent history, and from messages the number, the rendered text, the gateway's id and words
-about them. Rows and counters stay, so that reports still add up. Uploaded files and the rows an import rejected are not
-searched: they go when their import does.
+about them. Rows and counters stay, so that reports still add up. From imports go the rejected rows that speak of them,
+and every file that the owner has uploaded (:mod:`leads.forgetting`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection, transaction
 
-from leads import optout
+from leads import forgetting, optout, uploads
 from leads.models import Lead, Suppression
 from messaging.services import wake
 
@@ -28,10 +28,14 @@ ERASED = "Erased person"
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How many messages were stripped, and how many of them were cancelled because they had not left."""
+    """How many messages were stripped, and how many of them were cancelled because they had not left; rejected rows
+    that were emptied; uploaded files that were removed, and those that go when their import has ended."""
 
     messages: int
     cancelled: int
+    rows: int = 0
+    files: int = 0
+    files_later: int = 0
 
 
 # By lead, and by number for those whose lead was deleted before: unique message_batch_phone, batch by batch.
@@ -78,7 +82,7 @@ def erase(*, lead: Lead, by: User, now: datetime) -> Erased:
     Two transactions, since devices are locked before leads: interrupted between them, call it again. What a worker is
     sending at this very moment may leave the gateway's id behind; a second call takes that as well.
     """
-    lead_id, owner_id, phone = lead.pk, lead.owner_id, lead.phone
+    lead_id, owner_id, phone, name = lead.pk, lead.owner_id, lead.phone, lead.name
     with transaction.atomic():
         optout.refuse_for_good(owner_id=owner_id, phone=phone, reason=Suppression.Reason.ERASED, now=now)
     with transaction.atomic(), connection.cursor() as cursor:
@@ -93,9 +97,11 @@ def erase(*, lead: Lead, by: User, now: datetime) -> Erased:
         for statement in _STRIP:
             cursor.execute(statement, {**who, "ids": ids, "erased": ERASED})
         Lead.objects.filter(pk=lead_id).delete()
+        rows = forgetting.forget_in_imports(owner_id=owner_id, phone=phone, name=name, now=now)
         _write_down(lead_id, by)
-    log.info("lead.erased", lead_id=lead_id, by=by.pk, messages=len(ids), cancelled=cancelled)
-    return Erased(len(ids), cancelled)
+    files, later = uploads.remove_unwanted(owner_id=owner_id, now=now)  # what this misses the hourly tick finds
+    log.info("lead.erased", lead_id=lead_id, by=by.pk, messages=len(ids), cancelled=cancelled, rows=rows, files=files)
+    return Erased(len(ids), cancelled, rows, files, later)
 
 
 def _write_down(lead_id: int, by: User) -> None:

@@ -1,7 +1,7 @@
 """A lead's history in one line of time: what was sent and received, and what changed.
 
 Read from the rows themselves, a page at a time: one small query per kind, merged. Nothing is copied together anywhere,
-so nothing can disagree.
+so nothing can disagree. What is known above this app registers a :class:`Source` when the app is ready.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from devices.access import AnyUser
-from leads.models import ConsentEvent, Lead, LeadChange
+from leads.models import ConsentEvent, Lead, LeadChange, LeadImport
 from messaging.models import Attempt, InboundMessage, Message
 
 PAGE = 50
@@ -35,13 +35,29 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line. ``title`` is for a person, ``details`` depend on the kind: message, reply, consent or change."""
+    """One line. ``title`` is for a person, ``details`` depend on the kind: message, reply, consent, change, or what
+    somebody registered."""
 
     place: Place
     title: str
     text: str
     by: str
     details: dict[str, Any]
+    where: str = ""
+    """Which device or which door, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One kind of entries: the rows that ``user`` may see of a lead's, the field with their time, and what a row says.
+
+    An index has to give a lead's rows; how many there are of one lead is nobody's to bound but the lead's life.
+    """
+
+    kind: str
+    rows: Callable[[Lead, AnyUser], QuerySet[Any]]
+    moment: str
+    write: Callable[[Any], Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +72,21 @@ class BadCursor(ValueError):  # noqa: N818 - reads as a fact
     """A cursor that none of our pages gave."""
 
 
+def register(source: Source) -> None:
+    """Let ``source`` speak for its kind. Raises ValueError for a kind that another one speaks for."""
+    if _SOURCES.setdefault(source.kind, source) != source:
+        raise ValueError(f"there are entries of the kind “{source.kind}” already")
+
+
 def timeline(*, lead: Lead, user: AnyUser, cursor: str = "", size: int = PAGE) -> Page:
     """A page of what ``user`` may see of the lead's history. Raises BadCursor."""
     before = _read_cursor(cursor) if cursor else None
     found: list[Entry] = []
-    for kind, source in _SOURCES.items():
-        rows, moment = source(lead, user)
-        found += _entries(kind, _older(rows, moment, kind, before).order_by(f"-{moment}", "-pk")[: size + 1])
-    found += _unrecorded_consent(lead, before)
+    for source in _SOURCES.values():
+        rows = _older(source.rows(lead, user), source.moment, source.kind, before)
+        found += [source.write(row) for row in rows.order_by(f"-{source.moment}", "-pk")[: size + 1]]
+    on_the_lead = [*_unrecorded_consent(lead), *_first_import(lead)]
+    found += [entry for entry in on_the_lead if before is None or entry.place < before]
     found.sort(key=lambda entry: entry.place, reverse=True)
     older = _write_cursor(found[size - 1].place) if len(found) > size else ""
     return Page(found[:size], older)
@@ -82,38 +105,23 @@ def _older(rows: QuerySet[Any], moment: str, kind: str, before: Place | None) ->
 # -- What the kinds are read from --------------------------------------------------------------------------------------
 
 
-def _messages(lead: Lead, user: AnyUser) -> tuple[QuerySet[Any], str]:
+def _messages(lead: Lead, user: AnyUser) -> QuerySet[Any]:
     last = Attempt.objects.filter(message=OuterRef("pk")).order_by("-release_no").values("text")[:1]
     rows = Message.objects.visible_to(user).filter(lead=lead).select_related("batch", "device")
-    rows = rows.defer("device__credentials").annotate(at=Coalesce("sent_at", "created_at"), said=Subquery(last))
-    return rows, "at"
+    return rows.defer("device__credentials").annotate(at=Coalesce("sent_at", "created_at"), said=Subquery(last))
 
 
-def _replies(lead: Lead, user: AnyUser) -> tuple[QuerySet[Any], str]:
+def _replies(lead: Lead, user: AnyUser) -> QuerySet[Any]:
     rows = InboundMessage.objects.visible_to(user).filter(lead=lead).select_related("device")
-    return rows.defer("device__credentials"), "received_at"
+    return rows.defer("device__credentials")
 
 
-def _consents(lead: Lead, user: AnyUser) -> tuple[QuerySet[Any], str]:  # noqa: ARG001 - who sees the lead sees these
-    return ConsentEvent.objects.filter(lead=lead).select_related("by"), "happened_at"
+def _consents(lead: Lead, user: AnyUser) -> QuerySet[Any]:  # noqa: ARG001 - who sees the lead sees these
+    return ConsentEvent.objects.filter(lead=lead).select_related("by")
 
 
-def _changes(lead: Lead, user: AnyUser) -> tuple[QuerySet[Any], str]:  # noqa: ARG001 - the same
-    return LeadChange.objects.filter(lead=lead).select_related("by"), "changed_at"
-
-
-_SOURCES: dict[str, Callable[[Lead, AnyUser], tuple[QuerySet[Any], str]]] = {
-    "message": _messages,
-    "reply": _replies,
-    "consent": _consents,
-    "change": _changes,
-}
-
-
-def _entries(kind: str, rows: QuerySet[Any]) -> Iterator[Entry]:
-    write = {"message": _of_message, "reply": _of_reply, "consent": _of_consent, "change": _of_change}[kind]
-    for row in rows:
-        yield write(row)
+def _changes(lead: Lead, user: AnyUser) -> QuerySet[Any]:  # noqa: ARG001 - the same
+    return LeadChange.objects.filter(lead=lead).select_related("by")
 
 
 def _of_message(row: Any) -> Entry:
@@ -126,18 +134,27 @@ def _of_message(row: Any) -> Entry:
         "read_at": row.read_at,
         "error": row.error_text,
     }
-    return Entry(Place(row.at, "message", row.pk), f"Message: {row.get_state_display()}", row.said or "", "", details)
+    return Entry(
+        Place(row.at, "message", row.pk),
+        f"Message: {row.get_state_display()}",
+        row.said or "",
+        "",
+        details,
+        row.device.name,
+    )
 
 
 def _of_reply(row: InboundMessage) -> Entry:
-    details = {"reply": row.pk, "device": row.device.name if row.device else ""}
-    return Entry(Place(row.received_at, "reply", row.pk), "They wrote", row.text, "", details)
+    device = row.device.name if row.device else ""
+    details = {"reply": row.pk, "device": device}
+    return Entry(Place(row.received_at, "reply", row.pk), "They wrote", row.text, "", details, device)
 
 
 def _of_consent(row: ConsentEvent) -> Entry:
     details = {"event": row.kind, "channel": row.channel}
     place = Place(row.happened_at, "consent", row.pk)
-    return Entry(place, row.get_kind_display(), row.source, row.by.get_username() if row.by else "", details)
+    by = row.by.get_username() if row.by else ""
+    return Entry(place, row.get_kind_display(), row.source, by, details, row.get_channel_display())
 
 
 def _of_change(row: LeadChange) -> Entry:
@@ -145,19 +162,42 @@ def _of_change(row: LeadChange) -> Entry:
     details = {"event": row.kind, "channel": row.channel, "values": row.values, "note": row.note}
     place = Place(row.changed_at, "change", row.pk)
     text = "; ".join([*words, *([row.note] if row.note else [])])
-    return Entry(place, row.get_kind_display(), text, row.by.get_username() if row.by else "", details)
+    by = row.by.get_username() if row.by else ""
+    return Entry(place, row.get_kind_display(), text, by, details, row.get_channel_display())
 
 
-def _unrecorded_consent(lead: Lead, before: Place | None) -> list[Entry]:
+_SOURCES: dict[str, Source] = {
+    source.kind: source
+    for source in (
+        Source("message", _messages, "at", _of_message),
+        Source("reply", _replies, "received_at", _of_reply),
+        Source("consent", _consents, "happened_at", _of_consent),
+        Source("change", _changes, "changed_at", _of_change),
+    )
+}
+
+
+def _unrecorded_consent(lead: Lead) -> list[Entry]:
     """The consent that stands on the lead alone, as imports leave it."""
     if lead.consent_at is None:
         return []
     told = ConsentEvent.objects.filter(lead=lead, kind__in=["given", "opted_in"], happened_at=lead.consent_at)
     place = Place(lead.consent_at, "consent", 0)
-    if told.filter(source=lead.consent_source).exists() or (before is not None and place >= before):
+    if told.filter(source=lead.consent_source).exists():
         return []
-    given = ConsentEvent.Kind.GIVEN
-    return [Entry(place, given.label, lead.consent_source, "", {"event": given.value, "channel": "record"})]
+    given, record = ConsentEvent.Kind.GIVEN, ConsentEvent.Channel.RECORD
+    details = {"event": given.value, "channel": record.value}
+    return [Entry(place, given.label, lead.consent_source, "", details, record.label)]
+
+
+def _first_import(lead: Lead) -> list[Entry]:
+    """The import that brought the lead, which stands on the lead alone; a row each would double a file's writing."""
+    if lead.first_import_id is None:
+        return []
+    made, file = LeadChange.Kind.CREATED, LeadImport.objects.filter(pk=lead.first_import_id).first()
+    details = {"event": made.value, "channel": LeadChange.Channel.IMPORT.value, "import": lead.first_import_id}
+    place = Place(lead.created_at, "change", 0)
+    return [Entry(place, made.label, file.filename if file else "", "", details, LeadChange.Channel.IMPORT.label)]
 
 
 def _shown(value: Any) -> str:

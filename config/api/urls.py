@@ -9,12 +9,12 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 
 from campaigns.api import CampaignViewSet, RunViewSet
+from config.api.deleting import DeviceEndpoint, LeadEndpoint
 from config.api.merge import MergeView
 from config.api.schema import Generator
 from config.api.tokens import LogoutView, TokenView
-from devices.api import DeviceViewSet, PoolViewSet
+from devices.api import PoolViewSet
 from devices.api_webhook import WebhookView
-from leads.api import LeadViewSet
 from leads.api_bulk import BulkView
 from leads.api_consent import WaiversView, WaiverView
 from leads.api_imports import LeadImportViewSet
@@ -28,11 +28,11 @@ from messaging.api_media import MediaViewSet
 from messaging.api_transfer import TransferView
 
 router = SimpleRouter(trailing_slash=False)
-router.register("devices", DeviceViewSet)
+router.register("devices", DeviceEndpoint)
 router.register("pools", PoolViewSet)
 router.register("leads/imports", LeadImportViewSet, basename="lead-import")
 router.register("leads/sources", LeadSourceViewSet, basename="lead-source")
-router.register("leads", LeadViewSet)
+router.register("leads", LeadEndpoint)
 router.register("segments", SegmentViewSet)
 router.register("campaigns", CampaignViewSet)
 router.register("runs", RunViewSet)

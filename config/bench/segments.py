@@ -2,8 +2,8 @@
 
 There is no baseline: the goals are what a person who waits for a page puts up with. Everything is asked through the web
 application, as a browser and an API client would, from the request to the answer: the count of unsaved rules, and pages
-of the API's list and of the admin's, by filter and by segment. Each line is the 95th percentile over its requests; the
-first request of each kind is not counted.
+of the API's list and of the admin's, by filter, name and segment. Each line is the 95th percentile over its requests;
+the first request of each kind is not counted.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from config.bench.kind import Bench
 from config.bench.results import BenchFailed, Goal, Line
 from config.bench.stage import Stage
 from devices.access import Role
+from devices.admin_base import BoundedPaginator, OwnedAdmin
 from devices.models import Device
 from leads.models import Segment
 
@@ -35,6 +36,7 @@ RULES: Mapping[str, dict[str, Any]] = {
     "all tags": {"niches_any": ["N3"], "triggers_all": ["T2"]},
     "no tag": {"status": "customer", "niches_none": ["N1", "N2"]},
     "own field": {"custom": {"city": "Ipoh"}},
+    "rare own field": {"custom": {"city": "Taiping"}},
     "consent": {"consent": True, "opted_out": False, "in_review": False},
     "opted out": {"opted_out": True},
     "one device": {"device": 1},
@@ -47,9 +49,12 @@ RULES: Mapping[str, dict[str, Any]] = {
 }
 FILTERS = (
     "", "status=customer", "niche=N3", "trigger=T2", "device=1", "opted_out=true", "in_review=true",
-    "phone=%2B60120000007",
+    "phone=%2B60120000007", "name=Lead+77",
 )  # fmt: skip
-ADMIN_FILTERS = ("", "status__exact=customer", "niches=N3", "opted_out=yes", "consent=no", "in_review=yes")
+ADMIN_FILTERS = (
+    "", "status__exact=customer", "niches=N3", "opted_out=yes", "consent=no", "in_review=yes", "q=Lead", "q=Lead+77",
+    "q=nobody",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +94,19 @@ def run(stage: Stage, plan: Plan) -> list[Line]:
     counts = {name: count(rules) for name, rules in RULES.items()}
     lists = {f"list {query}": get(f"/api/v1/leads?{query}") for query in FILTERS}
     narrowed = {f"list of {name}": get(f"/api/v1/leads?segment={each.pk}") for name, each in made.items()}
-    deep = f"p={min(500, plan.leads // 100)}"
-    pages = {f"admin {query}": get(f"/admin/leads/lead/?{query}") for query in (*ADMIN_FILTERS, deep)}
+    deepest = f"p={BoundedPaginator.bound // OwnedAdmin.list_per_page}"
+    pages = {f"admin {query}": get(f"/admin/leads/lead/?{query}") for query in (*ADMIN_FILTERS, deepest)}
+    pages |= {f"admin {name}": get(f"/admin/leads/lead/?segment={each.pk}") for name, each in made.items()}
     kinds: tuple[tuple[str, str, Mapping[str, Callable[[], HttpResponseBase]], float], ...] = (
         ("segments_count", "a count of unsaved rules", counts, plan.count_bound_ms),
         ("segments_list", "a page of the API's list by filter", lists, plan.page_bound_ms),
         ("segments_page", "a page of the API's list by segment", narrowed, plan.page_bound_ms),
-        ("segments_admin", "a page of the admin's list, with its count", pages, plan.page_bound_ms),
+        (
+            "segments_admin",
+            "a page of the admin's list by filter, name and segment",
+            pages,
+            plan.page_bound_ms,
+        ),
     )
     try:
         return [

@@ -14,8 +14,9 @@ from config.api.problems import CODES
 from config.urls import handler400, handler403, handler404, handler500  # noqa: F401
 from config.urls import urlpatterns as real_urlpatterns
 from devices.models import Device
+from leads.models import Segment
 from tests.api_support import V1, at_once, caller, fields_of, problem
-from tests.factories import make_device, make_user
+from tests.factories import make_campaign, make_device, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -181,13 +182,10 @@ def test_two_rows_of_one_name_at_once_are_one_row_and_one_refusal():
 
 def test_a_write_to_a_row_that_others_need_says_which():
     client = caller()
-    device = make_device(owner=client.user)
-    assert (
-        client.post(f"{V1}/messages", {"phone": "+60123456789", "text": "Hi", "device": device.pk}).status_code == 202
-    )
-    body = problem(client.delete(f"{V1}/devices/{device.pk}"), 409, "in_use")
-    assert "messages" in body["detail"]
-    assert Device.objects.filter(pk=device.pk).exists()
+    segment = Segment.objects.create(owner=client.user, name="All")
+    make_campaign(owner=client.user, segment=segment)
+    body = problem(client.delete(f"{V1}/segments/{segment.pk}"), 409, "in_use")
+    assert "campaigns" in body["detail"]
 
 
 def test_every_code_has_a_status_of_its_kind_and_a_title():

@@ -363,20 +363,6 @@ def test_list_actions_change_only_devices_in_a_state_for_it() -> None:
     assert (active.state, unpaired.state) == (DeviceState.PAUSED, DeviceState.UNPAIRED)
 
 
-def test_a_device_with_messages_is_not_deleted_and_says_why() -> None:
-    me = make_user(role="staff")
-    busy, idle = make_device(owner=me), make_device(owner=me)
-    make_batch(owner=me, devices=[busy], leads=1)
-    client = signed_in(me)
-    answer = client.post(f"{LIST}{busy.pk}/delete/", {"post": "yes"}, follow=True)
-    assert "cannot be deleted: it has messages" in answer.content.decode()
-    client.post(f"{LIST}{idle.pk}/delete/", {"post": "yes"})
-    assert list(Device.objects.values_list("pk", flat=True)) == [busy.pk]
-
-
-# -- Cost --------------------------------------------------------------------------------------------------------------
-
-
 def test_lists_cost_the_same_however_many_devices(django_assert_max_num_queries: Any) -> None:
     me = make_user(role="admin")
     _pool, devices = make_pool(owner=me, devices=40)

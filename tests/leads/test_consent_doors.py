@@ -178,7 +178,7 @@ def test_nobody_decides_about_what_is_not_theirs():
 def test_deleting_in_the_admin_keeps_the_refusal():
     owner = make_user()
     (lead,) = make_leads(1, owner=owner, opted_out_at=timezone.now())
-    signed_in(owner).post(f"{LIST}{lead.pk}/delete/", {"post": "yes"})
+    signed_in(owner).post(f"{LIST}{lead.pk}/delete/", {"confirmed": "yes"})
     assert not Lead.objects.exists()
     signed_in(owner).post(
         f"{LIST}add/",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
@@ -9,7 +12,8 @@ from django.test import Client
 from django.utils import timezone
 
 from leads import services as leads
-from leads.models import ConsentEvent, Lead, Suppression
+from leads import uploads
+from leads.models import ConsentEvent, Lead, LeadImportProblem, Suppression
 from messaging import erasing
 from messaging.dispatch.release import release_next
 from messaging.models import Attempt, Batch, InboundMessage, Message, Stream
@@ -27,7 +31,7 @@ def everything() -> str:
     """All text in the tables that hold people and messages."""
     tables = (
         "leads_lead", "leads_consentevent", "leads_suppression", "messaging_batch", "messaging_message",
-        "messaging_attempt", "messaging_inboundmessage", "django_admin_log",
+        "messaging_attempt", "messaging_inboundmessage", "django_admin_log", "leads_leadimportproblem",
     )  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(" UNION ALL ".join(f"SELECT t::text FROM {table} t" for table in tables))  # noqa: S608 - the names above
@@ -86,7 +90,7 @@ def test_who_may_erase_over_the_api():
     problem(caller(role="team").post(address), 403, "permission_denied")
     problem(caller(role="ops").post(address), 403, "permission_denied")
     assert Lead.objects.count() == 1
-    assert caller(owner).post(address).json() == {"messages": 0, "cancelled": 0}
+    assert set(caller(owner).post(address).json().values()) == {0}
     assert (Lead.objects.count(), ConsentEvent.objects.count(), Suppression.objects.count()) == (0, 0, 1)
 
 
@@ -104,3 +108,38 @@ def test_the_admin_asks_first():
     assert "Erase" in page
     assert client.post(address, {"confirmed": "yes"}).status_code == 302
     assert not Lead.objects.exists()
+
+
+def test_imports_forget_the_person_too(settings):
+    owner, other = make_user(), make_user()
+    head = "name,phone,email\n"
+    file = (
+        f"{head}Ada Lovelace,012-345 6789,ada@example.com\n"
+        "ADA LOVELACE,12,rejected by name\n"
+        "A. L.,٠١٢٣٤٥٦٧٨٩ or 0199,rejected by number\n"
+        "Bob Stone,13,stays\n"
+    )
+
+    def made(user, **fields):
+        asked = {"filename": "a.csv", "region": "MY", "consent_source": "", **fields}
+        return leads.create_import(owner=user, file=io.BytesIO(file.encode()), **asked)
+
+    done, draft, waiting, foreign = made(owner), made(owner, draft=True), made(owner), made(other)
+    for each in (done, foreign):
+        leads.run_import(import_id=each.pk)
+    paths = [Path(each.file.path) for each in (done, draft, waiting, foreign)]
+    erased = erasing.erase(lead=Lead.objects.get(owner=owner), by=owner, now=timezone.now())
+    assert (erased.rows, erased.files, erased.files_later) == (2, 2, 1)
+    assert [path.exists() for path in paths] == [False, False, True, True]
+    problems = LeadImportProblem.objects.filter(lead_import=done)
+    assert [(p.message == "Erased.", p.values.get("name")) for p in problems] == [
+        (True, None), (True, None), (False, "Bob Stone"),
+    ]  # fmt: skip
+    assert LeadImportProblem.objects.filter(lead_import=foreign, message="Erased.").count() == 0
+    draft.refresh_from_db()
+    assert (draft.state, draft.error) == ("failed", "Somebody was erased, and the file was removed: upload it again.")
+    assert uploads.remove_old(now=timezone.now(), keep_days=7) == 0
+    leads.run_import(import_id=waiting.pk)  # imported once more, they come out opted out
+    assert Lead.objects.get(owner=owner, phone=PHONE).opted_out_at is not None
+    assert uploads.remove_old(now=timezone.now(), keep_days=7) == 1
+    assert not paths[2].exists()

@@ -171,24 +171,3 @@ def test_the_list_edits_and_transfers_what_is_ticked_or_filtered():
     client.post("/admin/leads/lead/", {**ticked, "confirmed": "yes", "device": f"device {new.pk}", "waiting": "move"})
     assert Lead.objects.filter(device=new).count() == Message.objects.filter(device=new).count() == 2
     assert_counters_hold()
-
-
-def test_deleting_says_what_hangs_on_it():
-    staff = make_user()
-    client = Client()
-    client.force_login(staff)
-    busy, spare = make_device(owner=staff), make_device(owner=staff)
-    (lead,) = make_leads(1, owner=staff, device=busy)
-    own_batch(staff, [lead])
-    Lead.objects.filter(pk=lead.pk).update(device=spare)
-    assert (
-        "1 messages (1 of them waiting) and 0 replies"
-        in client.get(f"/admin/leads/lead/{lead.pk}/delete/").content.decode()
-    )
-    address = f"/admin/devices/device/{spare.pk}/delete/"
-    assert "1 leads have this device" in client.get(address).content.decode()
-    client.post(address, {"post": "yes"})
-    lead.refresh_from_db()
-    assert lead.device is None
-    client.post(f"/admin/devices/device/{busy.pk}/delete/", {"post": "yes"})
-    busy.refresh_from_db()  # has messages: it stays
