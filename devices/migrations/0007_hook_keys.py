@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('devices', '0005_attention'),
+        ('devices', '0006_sessions'),
     ]
 
     operations = [
