@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from devices.gateways.base import Carries, ContentType, Driver, IdSemantics
+from devices.gateways.base import Carries, ContentType, Gateway, IdSemantics
 
 TYPES: tuple[ContentType, ...] = ("text", "image", "document", "video", "audio", "template")
 HEADINGS = (
@@ -27,7 +27,7 @@ _CRASH: dict[IdSemantics, str] = {
 }
 
 
-def rows(drivers: Iterable[Driver]) -> list[tuple[str, ...]]:
+def rows(drivers: Iterable[Gateway]) -> list[tuple[str, ...]]:
     """One row per driver, in the columns of :data:`HEADINGS`."""
     return [
         (
@@ -46,13 +46,13 @@ def rows(drivers: Iterable[Driver]) -> list[tuple[str, ...]]:
     ]
 
 
-def markdown(drivers: Iterable[Driver]) -> str:
+def markdown(drivers: Iterable[Gateway]) -> str:
     """The table as GitHub reads it, without the line break at its end."""
     lines = [HEADINGS, ("---",) * len(HEADINGS), *rows(drivers)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def plain(drivers: Iterable[Driver]) -> str:
+def plain(drivers: Iterable[Gateway]) -> str:
     """A paragraph per gateway, for a terminal: a line of all columns fits on none."""
     wide = max(map(len, HEADINGS))
     return "\n\n".join(
@@ -61,7 +61,7 @@ def plain(drivers: Iterable[Driver]) -> str:
     )
 
 
-def _carried(driver: Driver, kind: ContentType) -> str:
+def _carried(driver: Gateway, kind: ContentType) -> str:
     limits = driver.carries.get(kind)
     if limits is None:
         return "no"
