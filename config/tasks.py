@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from config import digest
+from config import alerts, digest
 from config.api.idempotency import expire_keys
 
 
@@ -19,3 +19,4 @@ def expire_idempotency_keys() -> None:
 def failure_digest() -> None:
     """Beat, every minute: notice what has failed, and tell the admins when it is time."""
     digest.send_due(now=timezone.now())
+    alerts.tell_due(now=timezone.now())

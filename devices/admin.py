@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.db.models import Count, QuerySet, Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -19,7 +19,7 @@ from devices.access import Role, may_change
 from devices.admin_base import OwnedAdmin, OwnedInline
 from devices.admin_filters import VisibleSelectFilter
 from devices.admin_forms import DeviceForm, credential_inputs, shown_when
-from devices.admin_pages import Question, ask, back_to, change_url, confirmed, visible_or_404
+from devices.admin_pages import Question, ask, back_to, change_url, confirmed, list_url, visible_or_404
 from devices.admin_pairing import PairingPages, can_be_linked
 from devices.admin_text import NOTHING, label, moment_column, moment_in_full, phone
 from devices.models import Device, DeviceShare, DeviceState, Pool
@@ -63,7 +63,8 @@ class DeviceAdmin(PairingPages, OwnedAdmin):
     autocomplete_fields = ("pool",)
     readonly_fields = ("state_label", "state_reason", "rest", "last_sent_in_full", "created_at")
     inlines = (DeviceShareInline,)
-    actions = ("pause_devices", "resume_devices")
+    actions = ("pause_devices", "resume_devices", "refresh_devices")
+    actions_list = ("reconnect_all",)
     actions_detail = ("link_device", "pause_device", "resume_device")
     form = DeviceForm
 
@@ -185,6 +186,21 @@ class DeviceAdmin(PairingPages, OwnedAdmin):
         """From the list."""
         self._tell(request, queryset.count(), services.resume(devices=queryset), "resumed")
 
+    @admin.action(description="Refresh the chosen devices", permissions=["change"])
+    def refresh_devices(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
+        """From the list."""
+        self._tell(request, queryset.count(), services.ask_refresh(devices=queryset), "are being connected anew")
+
+    @action(description="Reconnect all", icon="sync", permissions=["change"])
+    def reconnect_all(self, request: HttpRequest) -> HttpResponse:
+        """From above the list: one click after an outage."""
+        if not confirmed(request):
+            return ask(request, model_admin=self, question=_reconnect_question(self.get_queryset(request)))
+        number = services.reconnect_all(devices=self.get_queryset(request))
+        words = f"{number:,} devices are being connected anew." if number else "No device waits to be connected anew."
+        self.message_user(request, words, messages.SUCCESS if number else messages.WARNING)
+        return HttpResponseRedirect(list_url(Device))
+
     @action(description="Pause", icon="pause", permissions=["change"])
     def pause_device(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """From a device's page."""
@@ -272,6 +288,17 @@ def _pause_question(device: Device) -> Question:
         text="Nothing more is sent through this device until it is resumed. Its messages keep waiting.",
         button="Pause",
         back=change_url(device),
+    )
+
+
+def _reconnect_question(devices: QuerySet[Device]) -> Question:
+    return Question(
+        title="Reconnect all devices?",
+        text="Every device that could not be reached, or is still being tried, is connected anew within seconds. "
+        "Those that come back go on sending. What was logged out, banned or paused stays as it is.",
+        button="Reconnect all",
+        back=list_url(Device),
+        facts=(("Devices that wait for it", f"{services.troubled(devices=devices).count():,}"),),
     )
 
 

@@ -128,6 +128,12 @@ class DeviceSerializer(OwnedSerializer):
             raise serializers.ValidationError({"credentials": services.ENTER_AGAIN}, "enter_again")
 
 
+class ReconnectingSerializer(serializers.Serializer[Any]):
+    """What was asked for; the devices' rows show what comes of it."""
+
+    devices = serializers.IntegerField(help_text="How many devices are being connected anew.")
+
+
 class DeviceFilter(django_filters.FilterSet):
     """Which devices to list."""
 
@@ -154,6 +160,7 @@ class PoolViewSet(
 @extend_schema_view(
     pause=extend_schema(request=None, responses=DeviceSerializer),
     resume=extend_schema(request=None, responses=DeviceSerializer),
+    reconnect=extend_schema(request=None, responses={202: ReconnectingSerializer}),
 )
 class DeviceViewSet(
     PairingActions, OwnedViewSet, mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin,
@@ -174,6 +181,11 @@ class DeviceViewSet(
     def resume(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
         """Go on sending, after a pause or once what needed attention is mended."""
         return self._moved(services.resume, DeviceState.ACTIVE)
+
+    @action(detail=False, methods=["post"], pagination_class=None, filterset_class=None)
+    def reconnect(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
+        """Connect all devices anew that could not be reached or are still being tried, as after an outage."""
+        return Response({"devices": services.reconnect_all(devices=self.get_queryset())}, status=202)
 
     def _moved(self, move: Any, target: DeviceState) -> Response:
         """Move the device; being there already is fine, anything else is a conflict."""

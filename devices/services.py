@@ -55,15 +55,15 @@ def ask_refresh(*, devices: QuerySet[Device]) -> int:
     return devices.filter(state__in=REFRESHABLE).update(refresh_asked_at=Now())
 
 
-def reconnect_all(*, devices: QuerySet[Device]) -> int:
-    """Refresh those that could not be reached, or are still being tried; returns how many. One click after an outage.
+def troubled(*, devices: QuerySet[Device]) -> QuerySet[Device]:
+    """Those that could not be reached, or are still being tried. What was logged out or banned needs more than that."""
+    unreachable = Q(state=DeviceState.NEEDS_ATTENTION, attention_code=UNREACHABLE)
+    return devices.filter(unreachable | Q(state=DeviceState.ACTIVE, reconnect_failures__gt=0))
 
-    What was logged out or banned is not mended by trying again.
-    """
-    troubled = Q(state=DeviceState.NEEDS_ATTENTION, attention_code=UNREACHABLE) | Q(
-        state=DeviceState.ACTIVE, reconnect_failures__gt=0
-    )
-    return ask_refresh(devices=devices.filter(troubled))
+
+def reconnect_all(*, devices: QuerySet[Device]) -> int:
+    """Refresh all that are :func:`troubled`; returns how many. One click after an outage."""
+    return ask_refresh(devices=troubled(devices=devices))
 
 
 def wake(*, devices: QuerySet[Device]) -> None:

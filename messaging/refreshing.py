@@ -59,7 +59,9 @@ def refresh(*, device_id: int, clients: ClientRegistry | None = None, pool: Pool
 
     A device that needed attention goes on by itself once it is connected, and shows the new reason where it is not.
     """
-    clients, pool = clients or shared_registry(), pool or shared_pool()
+    pool = pool or shared_pool()
+    if clients is None:  # an empty registry counts as false
+        clients = shared_registry()
     device = Device.objects.filter(pk=device_id, refresh_asked_at__isnull=False).only("gateway").first()
     if device is None:
         return False

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +31,12 @@ from messaging.dispatch import statements as sql
 from messaging.dispatch.pool import shared_pool
 from messaging.dispatch.publish import session_bell
 from messaging.dispatch.reconnect import pardon
-from messaging.models import Stream
+from messaging.expecting import expected
 from messaging.news import take_in
 
 log = structlog.get_logger(__name__)
 
 SWEEP_SECONDS = 10.0
-
-Expects = Callable[[Collection[int]], Collection[int]]
-_expecting: list[Expects] = []
-
-
-def expect(predicate: Expects) -> None:
-    """Whoever is above may say of which devices something is expected (an enrolment that lives): they stay open."""
-    _expecting.append(predicate)
 
 
 class SessionWorker:
@@ -152,16 +144,6 @@ def _stop_listening(consumer: Any, bell: str) -> None:
         consumer.cancel_task_queue(bell)
     else:
         consumer.app.amqp.queues.deselect(bell)
-
-
-def expected(devices: Collection[int]) -> set[int]:
-    """Of which of these devices something is expected: messages wait for them, or somebody above says so."""
-    found = set(Stream.objects.filter(device_id__in=devices, is_open=True).values_list("device_id", flat=True))
-    for predicate in _expecting:
-        found.update(predicate(devices))
-    if not connection.in_atomic_block:
-        connection.close()
-    return found
 
 
 def _resident_mb() -> int:

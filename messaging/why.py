@@ -11,10 +11,11 @@ from django.utils import timezone
 
 from devices.gateways import registry
 from devices.models import BANNED, Device, DeviceState, GatewayRest
+from devices.session_models import SessionHost
 from messaging import halting
 from messaging.dispatch import courtesy
 from messaging.doubt import Policy, policy_for
-from messaging.models import BatchState, Message, Priority
+from messaging.models import BatchState, InboundMessage, Message, Priority
 from messaging.states import State
 
 
@@ -35,7 +36,8 @@ def why_not_sent(message: Message, *, now: datetime) -> Why | None:
         case State.PENDING:
             return _pending(message, now)
         case State.QUEUED:
-            return Why("queued", f"It is in the queue of {message.device}, next to be taken by a worker.")
+            words = f"It is in the queue of {message.device}, next to be taken by a worker."
+            return _no_session_host(message, now) or Why("queued", words)
         case State.SENDING:
             return Why("sending", f"A worker is sending it through {message.device} right now.", message.lease_until)
         case State.UNKNOWN:
@@ -54,12 +56,14 @@ def _pending(message: Message, now: datetime) -> Why:
         _stopped(message, now)
         or _device_cannot(message, now)
         or _not_now_to_this_lead(message, now)
+        or _not_to_strangers(message, now)
         or (
             Why("retry", f"The next attempt is planned.{_because(message)}", message.due_at)
             if message.due_at > now and message.attempts
             else None
         )
         or (Why("not_due", "It is planned for later.", message.due_at) if message.due_at > now else None)
+        or _no_session_host(message, now)
         or _its_turn(message, now)
     )
 
@@ -120,6 +124,30 @@ def _device_cannot(message: Message, now: datetime) -> Why | None:
     if rest is not None:
         return Why("gateway_rests", f"Nobody answers at the gateway of {device}. {rest.reason}".strip(), rest.until)
     return None
+
+
+def _not_to_strangers(message: Message, now: datetime) -> Why | None:
+    """The gateway has asked the device to write to nobody new for a while."""
+    held_until = message.device.new_contacts_held_until
+    if held_until is None or held_until <= now or message.lead_id is None:
+        return None
+    known = Message.objects.filter(
+        lead_id=message.lead_id, device_id=message.device_id, state__in=[State.SENT, State.DELIVERED, State.READ]
+    )
+    heard = InboundMessage.objects.filter(lead_id=message.lead_id, device_id=message.device_id)
+    if known.exists() or heard.exists():
+        return None
+    text = f"{message.device} may not write to people for the first time now: its gateway asked for a rest."
+    return Why("new_contacts_rest", text, held_until)
+
+
+def _no_session_host(message: Message, now: datetime) -> Why | None:
+    """Nobody houses the sessions."""
+    if message.device.gateway not in registry.session_kinds():
+        return None
+    if SessionHost.objects.filter(lease_until__gt=now).exists():
+        return None
+    return Why("no_session_host", f"No worker houses sessions now: start one for {message.device}.")
 
 
 def _elsewhere(message: Message, now: datetime) -> str:

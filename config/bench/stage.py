@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import redis
@@ -153,24 +153,25 @@ class Stage:
         return samples[-1].count if samples else 0
 
     @contextmanager
-    def product(self, *names: str) -> Iterator[Playing]:
-        """The product's own programs, exactly as the stack starts them.
+    def product(self, *names: str, env: Mapping[str, str] | None = None) -> Iterator[Playing]:
+        """The product's own programs, exactly as the stack starts them; ``env`` adds to what they get.
 
-        ``names`` are those of :func:`config.stack.programs.programs`; the simulator is always among them.
+        ``names`` are those of :func:`config.stack.programs.programs`, once for each process; the simulator is always
+        among them.
         """
         port = any_free_port()
         ports = Ports(web=port, flower=port, simulator=port)
-        environment = {**self.environment, "FLOTILLA_SHARDS": str(SHARDS)}
-        environment["FLOTILLA_GATEWAY_URLS"] = f"simulator={ports.urls()['simulator']}"
+        environment = {**self.environment, "FLOTILLA_SHARDS": str(SHARDS), **(env or {})}
+        url = ports.urls()["simulator"]
+        environment["FLOTILLA_GATEWAY_URLS"] = f"simulator={url},simulated_session={url}"
         known = programs(root=self.folder, ports=ports, environment=environment, bells=device_bells(shards=SHARDS))
         (self.folder / "simulator.jsonl").unlink(missing_ok=True)
         started: list[Child] = []
         try:
             for program in known:
-                if program.name in {"simulator", *names}:
-                    child = self._launch(program)
-                    started.append(child)
-            url = ports.urls()["simulator"]
+                for number in range(("simulator", *names).count(program.name)):
+                    copy = replace(program, name=f"{program.name}-{number + 1}") if number else program
+                    started.append(self._launch(copy))
             yield Playing(
                 url=url,
                 witness=Judge(url=url, token=self.environment["SIMULATOR_CONTROL_TOKEN"]),

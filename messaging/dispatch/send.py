@@ -40,6 +40,9 @@ CARRY_SECONDS = 5.0
 """How long one task stays with its device before it lets the others have the thread."""
 
 
+LONGEST_WAIT_SECONDS = 30.0
+"""For a device whose host cannot connect now: the first device that can brings the others back within this time."""
+
 INCIDENT_STRIKES = 3
 """After so many rests in a row, about a minute of silence, an address is an incident that people are told of."""
 
@@ -299,7 +302,7 @@ class Sender:
 
     def _hold(self, job: Job, seconds: float, reason: str) -> Result:
         """The device rests for a while and the message waits with it."""
-        self.pool.execute(sql.HOLD_DEVICE, {"device": job.device_id, "seconds": seconds, "reason": reason})
+        self.pool.execute(sql.HOLD_DEVICE, {"device": job.device_id, "seconds": seconds, "reason": reason[:200]})
         return self._give_back(job)
 
     def _give_back(self, job: Job, *, wait_seconds: float = 0.0) -> Result:
@@ -321,7 +324,8 @@ class Sender:
     def _refresh_failed(self, job: Job, problem: RefreshFailed) -> Result:
         """The device could not be reached; the message goes back and has lost nothing."""
         wait = refresh_failed(device_id=job.device_id, problem=problem, pool=self.pool)
-        return self._give_back(job, wait_seconds=wait)
+        # the device waits, not the message alone: the next one of its stream must not overtake it
+        return self._hold(job, min(wait, LONGEST_WAIT_SECONDS), problem.text) if wait > 0 else self._give_back(job)
 
 
 def _subject(job: Job) -> str:
