@@ -30,6 +30,7 @@ class LeadChange(models.Model):
         ADMIN = "admin", "Admin"
         API = "api", "API"
         WEBHOOK = "webhook", "Webhook"
+        SYSTEM = "system", "By itself"
 
     access = Access(owner="lead__owner", device="lead__device")
 

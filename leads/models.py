@@ -54,6 +54,12 @@ class Lead(models.Model):
         db_default="",
         help_text="For quiet hours, as Asia/Kuala_Lumpur. Empty: by the country of the number.",
     )
+    times_replied = models.IntegerField(
+        default=0,
+        db_default=0,
+        editable=False,
+        help_text="How often they wrote to us: what is not to go out after a reply is claimed by this number.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -71,6 +77,8 @@ class Lead(models.Model):
             # audience: exact tags
             GinIndex(fields=["niches"], name="lead_niches"),
             GinIndex(fields=["triggers"], name="lead_triggers"),
+            # sequences: whose triggers may have changed since the last look
+            models.Index(fields=["updated_at"], name="lead_tagged_updated", condition=~Q(triggers=[])),
             # the list of those a person has to decide about
             models.Index(fields=["id"], name="lead_in_review", condition=Q(review_at__isnull=False)),
             # the list and the number of those who refused

@@ -14,7 +14,7 @@ from unfold.decorators import display
 from devices.admin_base import InfinitePaginator, OwnedAdmin, OwnedInline, ReadOnlyAdmin
 from devices.admin_filters import VisibleSelectFilter
 from devices.admin_text import label
-from sequences.models import Enrolment, EnrolmentState, Sequence, SequenceState, Step
+from sequences.models import Enrolment, EnrolmentState, Sequence, SequenceState, Step, StepVersion
 
 SEQUENCE_COLOURS = {
     SequenceState.DRAFT: "default",
@@ -104,21 +104,30 @@ class EnrolmentAdmin(ReadOnlyAdmin):
     sortable_by = ()  # the newest first is an index; anything else sorts the whole table
     fieldsets = (
         (None, {"fields": ["lead", "sequence", "state_label", "reason"]}),
-        ("Now", {"fields": ["next_step_no", "due_at", "last_batch"]}),
+        ("Now", {"fields": ["next_step_no", "due_at", "message"]}),
         ("Times", {"fields": ["enrolled_at", "finished_at"]}),
     )
     readonly_fields = ("state_label", "next_step_no")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Enrolment]:
         """With the names that the list shows."""
-        return super().get_queryset(request).select_related("lead", "sequence", "next_step", "last_batch")
+        return super().get_queryset(request).select_related("lead", "sequence")
 
     @display(description="State", ordering="state")
     def state_label(self, enrolment: Enrolment) -> SafeString:
         """The state, coloured."""
         return label(enrolment.get_state_display(), colour=ENROLMENT_COLOURS[EnrolmentState(enrolment.state)])
 
+    def attach(self, request: HttpRequest, rows: list[Enrolment]) -> None:
+        """Positions of the steps ahead: one query for the page."""
+        steps = StepVersion.objects.filter(version__in=[row.sequence.version_id for row in rows])
+        places = {(step.version_id, step.key): step.position for step in steps}
+        for row in rows:
+            row.position = places.get((row.sequence.version_id or 0, row.next_key or 0))  # type: ignore[attr-defined]
+
     @display(description="Next step")
-    def next_step_no(self, enrolment: Enrolment) -> str:
+    def next_step_no(self, enrolment: Any) -> str:
         """The position of the step ahead."""
-        return str(enrolment.next_step.position) if enrolment.next_step else "–"
+        if not hasattr(enrolment, "position"):
+            self.attach(None, [enrolment])  # type: ignore[arg-type]
+        return str(enrolment.position) if enrolment.position else "–"
