@@ -214,7 +214,8 @@ def move_pending(*, source: Batch, target: Batch, now: datetime) -> int:
         if not devices:
             return 0
         _keep_open(target, now)
-        params: dict[str, Any] = {"source": source.pk, "target": target.pk, "devices": devices,
+        params: dict[str, Any] = {"source": source.pk,
+            "batch": target.pk, "target": target.pk, "devices": devices,
                                   "priority": target.priority,
                   "now": now, "limit": MOVE_AT_ONCE}  # fmt: skip
         cursor.execute(_OPEN_STREAMS, params)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -102,6 +102,37 @@ def problems_of(sequence: Sequence) -> list[Problem]:
                 text = f"Step {step.position}: there is no step {target} to go to."
                 found.append(Problem(f"steps.{step.position}.{name}", "does_not_exist", text))
     return found
+
+
+class StepsRefused(Exception):  # noqa: N818 - reads as a fact
+    """Steps that cannot be the draft."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code, self.text, self.field = code, text, "steps"
+
+
+def replace_steps(*, sequence: Sequence, steps: Iterable[Mapping[str, Any]]) -> None:
+    """Make these the draft. One with the ``pk`` of a step is that step; steps that are not named go.
+
+    In the caller's transaction, which holds back what nobody should see half of. Raises StepsRefused.
+    """
+    wanted = list(steps)
+    there = {step.pk: step for step in Step.objects.select_for_update().filter(sequence=sequence)}
+    named = [step["pk"] for step in wanted if "pk" in step]
+    for key in named:
+        if key not in there:
+            text = f"There is no step {key} in this sequence: leave the key out to add one."
+            raise StepsRefused("does_not_exist", text)
+    if len({step["position"] for step in wanted}) < len(wanted) or len(set(named)) < len(named):
+        raise StepsRefused("unique", "Two steps have the same position or key: give each its own.")
+    Step.objects.filter(sequence=sequence).exclude(pk__in=named).delete()
+    for step in wanted:
+        values = {name: value for name, value in step.items() if name != "pk"}
+        if "pk" in step:
+            Step.objects.filter(pk=step["pk"]).update(**values)
+        else:
+            Step.objects.create(sequence=sequence, **values)
 
 
 def require_ready(sequence: Sequence) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from django.db import connection, transaction
@@ -132,7 +133,7 @@ def _news(name: str, now: datetime, *, news: str, condition: str) -> int:
         feed = Feed.objects.select_for_update(skip_locked=True).filter(name=name).first()
         if feed is None:
             return 0
-        params = {"cursor": feed.cursor, "limit": AT_ONCE, "now": now, "settled": now - SETTLED}
+        params: dict[str, Any] = {"cursor": feed.cursor, "limit": AT_ONCE, "now": now, "settled": now - SETTLED}
         cursor.execute(_NEWS.format(news=news, condition=condition), params)
         number, read_to = cursor.fetchone()
         if read_to is not None and read_to > feed.cursor:

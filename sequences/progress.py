@@ -154,5 +154,5 @@ def _sum(here: dict[tuple[str, str], int], state: str) -> int:
 def _added(counts: Iterable[Counts]) -> Counts:
     found = Counts()
     for each in counts:
-        found = Counts(*(getattr(found, name) + getattr(each, name) for name in Counts.__slots__))  # type: ignore[attr-defined]
+        found = Counts(*(getattr(found, name) + getattr(each, name) for name in Counts.__slots__))
     return found

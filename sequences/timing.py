@@ -47,11 +47,12 @@ class Hours:
         if self.always:
             return at
         today = at.astimezone(zone).date()
-        for days in range(-1, 9):
-            opens, closes = self._on(today + timedelta(days=days), zone)
-            if (today + timedelta(days=days)).isoweekday() in self.weekdays and at < closes:
+        for days in range(-1, 16):  # a clock change may skip the hours of a whole week
+            day = today + timedelta(days=days)
+            opens, closes = self._on(day, zone)
+            if day.isoweekday() in self.weekdays and max(at, opens) < closes:
                 return max(at, opens)
-        raise AssertionError("a week has every weekday")  # pragma: no cover
+        raise AssertionError("two weeks have every weekday")  # pragma: no cover
 
     def is_open(self, at: datetime, *, zone: ZoneInfo) -> bool:
         """Whether ``at`` is within the hours."""

@@ -24,6 +24,7 @@ from messaging.api_erase import EraseView
 from messaging.api_halt import HaltView
 from messaging.api_history import HistoryView
 from messaging.api_transfer import TransferView
+from sequences.api import EnrolmentViewSet, SequenceViewSet
 
 router = SimpleRouter(trailing_slash=False)
 router.register("devices", DeviceViewSet)
@@ -35,6 +36,8 @@ router.register("segments", SegmentViewSet)
 router.register("campaigns", CampaignViewSet)
 router.register("runs", RunViewSet)
 router.register("messages", MessageViewSet)
+router.register("sequences", SequenceViewSet)
+router.register("enrolments", EnrolmentViewSet)
 
 v1 = [
     path("auth/token", TokenView.as_view(), name="token"),

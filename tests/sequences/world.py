@@ -28,8 +28,8 @@ from messaging.dispatch.release import release_round
 from messaging.dispatch.send import Sender
 from messaging.models import Attempt
 from sequences import services
-from sequences.models import Enrolment, EntrySource, Sequence, Step
 from sequences.entry import Entered, enrol
+from sequences.models import Enrolment, EntrySource, Sequence, Step
 from tests.simulator_process import Simulator
 
 MONDAY = datetime(2027, 3, 1, 9, 0, tzinfo=UTC)
