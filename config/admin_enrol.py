@@ -51,7 +51,8 @@ def enrol_leads(model_admin: Any, request: HttpRequest, queryset: QuerySet[Lead]
     form = EnrolForm(request.POST if confirmed(request) else None, sequences=sequences)
     if form.is_valid():
         try:
-            return _enrol(model_admin, request, form.cleaned_data["sequence"], queryset, number)
+            _enrol(model_admin, request, form.cleaned_data["sequence"], queryset, number)
+            return None
         except entry.EntryRefused as refused:
             form.add_error("sequence", refused.text)
     return form_page(

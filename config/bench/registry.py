@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from config.bench import end_to_end, fan_out, imports, pacing, queues, release, segments, single_device
+from config.bench import end_to_end, enrolments, fan_out, imports, pacing, queues, release, segments, single_device
 from config.bench.kind import Bench
 
 BENCHES: tuple[Bench, ...] = (
@@ -14,6 +14,7 @@ BENCHES: tuple[Bench, ...] = (
     imports.BENCH,
     release.BENCH,
     segments.BENCH,
+    enrolments.BENCH,
 )
 
 BY_NAME: dict[str, Bench] = {bench.name: bench for bench in BENCHES}
