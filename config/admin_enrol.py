@@ -52,9 +52,10 @@ def enrol_leads(model_admin: Any, request: HttpRequest, queryset: QuerySet[Lead]
     if form.is_valid():
         try:
             _enrol(model_admin, request, form.cleaned_data["sequence"], queryset, number)
-            return None
         except entry.EntryRefused as refused:
             form.add_error("sequence", refused.text)
+        else:
+            return None
     return form_page(
         model_admin,
         request,

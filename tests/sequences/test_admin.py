@@ -114,7 +114,7 @@ def test_a_sequence_lives_and_is_edited_on_its_page() -> None:
     sequence = Sequence.objects.get(owner=me)
     page = f"{LIST}{sequence.pk}"
     assert "5 minutes after entering" in client.get(f"{page}/change/").content.decode()
-    client.post(f"{page}/activate-sequence/", {"confirmed": "yes"})
+    client.post(f"{page}/activate_sequence/", {"confirmed": "yes"})
     sequence.refresh_from_db()
     assert sequence.version is not None
     assert (sequence.state, sequence.version.number) == ("active", 1)
@@ -129,20 +129,20 @@ def test_a_sequence_lives_and_is_edited_on_its_page() -> None:
     first = sequence.steps.get(position=1)
     first.text = "Good day"
     first.save()
-    question = client.get(f"{page}/apply-sequence/")
+    question = client.get(f"{page}/apply_sequence/")
     assert "Other words: 1 leads will get these" in question.content.decode()
-    assert client.post(f"{page}/apply-sequence/", {"confirmed": "yes", "digest": "old"}).status_code == 200
+    assert client.post(f"{page}/apply_sequence/", {"confirmed": "yes", "digest": "old"}).status_code == 200
     digest = dict(question.context["question"].hidden)["digest"]
-    client.post(f"{page}/apply-sequence/", {"confirmed": "yes", "digest": digest})
+    client.post(f"{page}/apply_sequence/", {"confirmed": "yes", "digest": digest})
     sequence.refresh_from_db()
     assert sequence.version.number == 2
     moving = client.get(f"{page}/progress/").json()["html"]
     assert "version 2" in moving
     assert "Good day" in moving
-    client.post(f"{page}/pause-sequence/", {"confirmed": "yes"})
+    client.post(f"{page}/pause_sequence/", {"confirmed": "yes"})
     sequence.refresh_from_db()
     assert sequence.state == "paused"
-    client.post(f"{page}/resume-sequence/", {"confirmed": "yes"})
+    client.post(f"{page}/resume_sequence/", {"confirmed": "yes"})
     enrolment = Enrolment.objects.get()
     assert client.get(f"{ENROLMENTS}{enrolment.pk}/change/").status_code == 200
     for action, state in (("pause", "paused"), ("resume", "active"), ("remove", "exited")):
@@ -152,13 +152,13 @@ def test_a_sequence_lives_and_is_edited_on_its_page() -> None:
         enrolment.refresh_from_db()
         assert enrolment.state == state
     stranger = signed_in(make_user(role="staff"))
-    assert stranger.post(f"{page}/pause-sequence/", {"confirmed": "yes"}).status_code == 404
+    assert stranger.post(f"{page}/pause_sequence/", {"confirmed": "yes"}).status_code == 404
 
 
 def test_a_draft_with_problems_is_not_activated() -> None:
     me = make_user(role="staff")
     sequence = Sequence.objects.create(owner=me, name="Empty")
-    answer = signed_in(me).post(f"{LIST}{sequence.pk}/activate-sequence/", {"confirmed": "yes"})
+    answer = signed_in(me).post(f"{LIST}{sequence.pk}/activate_sequence/", {"confirmed": "yes"})
     assert "needs at least one step" in answer.content.decode()
     sequence.refresh_from_db()
     assert sequence.state == "draft"
