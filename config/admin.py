@@ -23,11 +23,13 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from config import admin_deleting  # noqa: F401 - gives devices and leads the pages that delete them
+from config.admin_enrol import enrol_leads
 from config.admin_merge import merge_view
 from config.dashboard import overview
 from devices.access import Role, role_of
 from devices.admin_base import RoleMixin
 from devices.admin_pages import Question, ask, confirmed, fragment, list_url, page
+from leads.models import Lead
 
 ROLE_WORDS = {
     Role.ADMIN: "Sees and changes everything, and manages users.",
@@ -280,6 +282,9 @@ def _context(context: dict[str, Any], request: HttpRequest) -> dict[str, Any]:
     """The home page's figures: worked out when a template reads them, which only that page's does."""
     return {**context, "cards": SimpleLazyObject(lambda: overview(user=request.user, now=timezone.now()))}
 
+
+leads = admin.site.get_model_admin(Lead)
+leads.actions = [*(leads.actions or []), enrol_leads]
 
 # unfold's site asks itself for further addresses and context.
 admin.site.extra_urls = _urls  # type: ignore[attr-defined]

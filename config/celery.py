@@ -39,6 +39,7 @@ app.conf.beat_schedule = {
     "refreshes": {"task": "messaging.pass_on_refreshes", "schedule": 2.0},
     "settle": {"task": "messaging.settle", "schedule": 5.0},
     "campaigns": {"task": "campaigns.tick", "schedule": 2.0},
+    "sequences": {"task": "sequences.tick", "schedule": 2.0},
     "failure-digest": {"task": "config.failure_digest", "schedule": 60.0},
     "expire-keys": {"task": "config.expire_keys", "schedule": 600.0},
     "imports": {"task": "leads.resume_imports", "schedule": 30.0},

@@ -26,6 +26,7 @@ from messaging.api_halt import HaltView
 from messaging.api_history import HistoryView
 from messaging.api_media import MediaViewSet
 from messaging.api_transfer import TransferView
+from sequences.api import EnrolmentViewSet, SequenceViewSet
 
 router = SimpleRouter(trailing_slash=False)
 router.register("devices", DeviceEndpoint)
@@ -38,6 +39,8 @@ router.register("campaigns", CampaignViewSet)
 router.register("runs", RunViewSet)
 router.register("messages", MessageViewSet)
 router.register("media", MediaViewSet, basename="media")
+router.register("sequences", SequenceViewSet)
+router.register("enrolments", EnrolmentViewSet)
 
 v1 = [
     path("auth/token", TokenView.as_view(), name="token"),

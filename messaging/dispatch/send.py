@@ -47,6 +47,11 @@ LONGEST_WAIT_SECONDS = 30.0
 
 INCIDENT_STRIKES = 3
 """After so many rests in a row, about a minute of silence, an address is an incident that people are told of."""
+OUTRUN = {
+    "replied": "The lead wrote back before it went out.",
+    "withdrawn": "It was withdrawn while it was at a gateway, which did not take it.",
+}
+"""Why a message whose lead's replies it was bound to does not go out any more."""
 
 
 class Result(StrEnum):
@@ -301,12 +306,14 @@ class Sender:
         rows = self.pool.execute(sql.WHY_NOT, {**job.key, "warm_up_cap": job.warm_up_cap})
         if not rows:
             return Result.STALE
-        _, batch_state, expired, lead_gone, opted_out, capped_for_seconds, in_review = rows[0]
+        _, batch_state, expired, lead_gone, opted_out, capped_for_seconds, in_review, outrun = rows[0]
         if opted_out or lead_gone:
             code, text = (
                 ("opted_out", "The lead opted out.") if opted_out else ("lead_deleted", "The lead was deleted.")
             )
             return self._end_unsent(job, State.CANCELLED, code, text)
+        if outrun:
+            return self._end_unsent(job, State.CANCELLED, outrun, OUTRUN[outrun])
         if batch_state == "cancelled":
             return self._end_unsent(job, State.CANCELLED, "cancelled", "Its batch was cancelled.")
         if batch_state == "failed":

@@ -20,6 +20,7 @@ from leads.models import LeadImport, LeadSource, Segment
 from leads.services import create_import
 from messaging.media.store import keep
 from messaging.services import send_single
+from sequences.models import Enrolment, Sequence
 from tests.api_support import V1, caller, fields_of, problem
 from tests.factories import make_campaign, make_device, make_leads, make_user
 
@@ -45,6 +46,11 @@ def _run(owner: User, device: Device) -> Any:
     make_leads(1, owner=owner, device=device)
     launched = campaigns.launch(campaign=make_campaign(owner=owner), now=timezone.now())
     return campaigns.trigger(run_id=launched.run.pk, now=timezone.now())
+
+
+def _enrolment(owner: User, device: Device) -> Any:
+    sequence = Sequence.objects.create(owner=owner, name="s")
+    return Enrolment.objects.create(sequence=sequence, lead=make_leads(1, owner=owner, device=device)[0])
 
 
 def _import(owner: User, device: Device) -> LeadImport:
@@ -82,6 +88,11 @@ RESOURCES: dict[str, Resource] = {
                          together=("retry", "settle", "preview")),
     "media": Resource(lambda owner, device: keep(owner=owner, data=b"%PDF-1.7", name="p.pdf"),
                       post={"base64": "JVBERi0xLjc="}),
+    "sequences": Resource(lambda owner, device: Sequence.objects.create(owner=owner, name="s"),
+                          patch={"name": "renamed"}, post={"name": "n"}, deletable=True,
+                          actions=("activate", "pause", "resume", "enrol", "apply-edit", "retry-failed"),
+                          below=("preview-edit", "progress", "versions")),
+    "enrolments": Resource(_enrolment, shared=True, actions=("pause", "resume", "remove")),
 }  # fmt: skip
 
 NAMES = sorted(RESOURCES)
