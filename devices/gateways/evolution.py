@@ -33,6 +33,7 @@ from urllib.parse import quote
 
 from devices.gateways import http, payloads, webhooks, whatsmeow
 from devices.gateways.base import (
+    WEBHOOK_SECRET,
     Accepted,
     BadSignature,
     Carries,
@@ -219,6 +220,7 @@ class EvolutionDriver:
     credential_fields: ClassVar[tuple[CredentialField, ...]] = (
         CredentialField("instance", "Instance", "The instance's name on the server.", secret=False),
         CredentialField("apikey", "API key", "The server's key, or the instance's own."),
+        WEBHOOK_SECRET,
     )
 
     def connect(self, config: DeviceConfig) -> EvolutionClient:
@@ -255,7 +257,8 @@ def _require_token(hook: Hook) -> None:
     if not any(fits) or _claims(head).get("alg") != "HS256":
         raise BadSignature("bad_signature", "The token in authorization is not signed with the secret of this gateway.")
     until = _claims(claims).get("exp")
-    if isinstance(until, bool) or not isinstance(until, int | float) or until < hook.now.timestamp():
+    good = isinstance(until, int | float) and until >= hook.now.timestamp()  # NaN is not
+    if not good:
         raise BadSignature("stale", "The token in authorization has run out: check the clocks.")
 
 

@@ -139,14 +139,13 @@ def call(
     elif form is not None:
         body = urlencode(form).encode()
         sent_headers["Content-Type"] = "application/x-www-form-urlencoded"
-    elif content is not None:
-        body, sent_headers["Content-Type"] = content.pieces, content.media_type
     try:
         address = _checked(method, url, tuple(sent_headers.items()))
     except (ValueError, requests.RequestException):
         return SessionLost("bad_address", "The address or a credential of this device does not fit in a request.")
-    if isinstance(body, tuple):  # after the check, whose answers are kept by headers: every length is another
-        sent_headers["Content-Length"] = str(sum(map(len, body)))
+    if content is not None:  # after the check, whose verdicts are kept by headers: every length and boundary is another
+        body, sent_headers["Content-Type"] = content.pieces, content.media_type
+        sent_headers["Content-Length"] = str(sum(map(len, content.pieces)))
     running = Call(
         connect_seconds=deadlines.connect_seconds,
         read_seconds=deadlines.read_seconds,

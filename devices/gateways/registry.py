@@ -48,6 +48,11 @@ def kinds() -> frozenset[str]:
     return frozenset(_BY_KIND)
 
 
+def drivers() -> list[Driver]:
+    """All drivers, in the order of registration."""
+    return list(_BY_KIND.values())
+
+
 def choices() -> list[tuple[str, str]]:
     """(kind, label) pairs for forms, in the order of registration."""
     return [(driver.kind, driver.label) for driver in _BY_KIND.values()]

@@ -28,6 +28,7 @@ from urllib.parse import parse_qs
 
 from devices.gateways import http, payloads, webhooks, whatsmeow
 from devices.gateways.base import (
+    WEBHOOK_SECRET,
     Accepted,
     Carries,
     ContentType,
@@ -177,8 +178,8 @@ class WuzapiDriver:
     transport: ClassVar[Transport] = "http"
     id_semantics: ClassVar[IdSemantics] = "echoed"
     id_proof: ClassVar[str] = (
-        "asternic/wuzapi handlers.go gives Id to whatsmeow (SendRequestExtra.ID): it becomes the WhatsApp message's id, "
-        "and receipts name it in MessageIDs. Whether WhatsApp drops a second message of one id, nobody says."
+        "asternic/wuzapi handlers.go gives Id to whatsmeow (SendRequestExtra.ID): it becomes the WhatsApp message's id "
+        "and its receipts name it in MessageIDs. Whether WhatsApp drops a second message of one id, nobody says."
     )
     carries: ClassVar[Mapping[ContentType, Carries]] = {
         "text": Carries(),
@@ -198,6 +199,7 @@ class WuzapiDriver:
     default_base_url: ClassVar[str] = "http://127.0.0.1:8080"
     credential_fields: ClassVar[tuple[CredentialField, ...]] = (
         CredentialField("token", "Token", "The user's token, made by the server's admin."),
+        WEBHOOK_SECRET,
     )
 
     def connect(self, config: DeviceConfig) -> WuzapiClient:

@@ -25,6 +25,7 @@ class Receiver:
 
     url: str = ""
     posts: list[tuple[bytes, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     refuse_first: int = 0
     status: int = 204
 
@@ -43,6 +44,7 @@ def receiver() -> Iterator[Receiver]:
             with lock:
                 refused = len(state.posts) < state.refuse_first
                 state.posts.append((body, self.headers["X-Simulator-Signature"]))
+                state.paths.append(self.path)
             self.send_response(503 if refused else state.status)
             self.send_header("Content-Length", "0")
             self.send_header("Location", "/elsewhere")
@@ -198,3 +200,14 @@ def test_dropping_the_webhook_drops_what_waits(judge: Simulator, receiver: Recei
     assert settled(judge)["url"] is None
     assert judge.stop() == 0
     assert receiver.posts == []
+
+
+def test_news_of_a_device_goes_to_its_own_address_or_to_its_gateways(judge: Simulator, receiver: Receiver) -> None:
+    one = receiver.url.replace("/hook", "/device/one")
+    settings = {"url": receiver.url + "/{gateway}", "devices": {"one": one}, "receipts": {"delivered": 1}}
+    judge.control("POST", "webhook", {"secret": SECRET, **settings})
+    with WireClient(judge) as client:
+        client.message("one")
+        client.message("two")
+    wait_until(lambda: len(receiver.paths) == 2, what="both receipts")
+    assert sorted(receiver.paths) == ["/device/one", "/hook/simulator"]
