@@ -19,7 +19,7 @@ from devices.gateways import registry
 NEXT = """Made {path} with fresh keys. Keep a copy where the backups are not.
 Next: put it where the programs find it (deploy/README.md), run “manage.py migrate” with it, then
 “manage.py setup --admin NAME”, and “manage.py doctor”."""
-NOTHING = "Say what to set up: --env-file with --host, --admin, --device with --gateway. “manage.py help setup” has all."
+NOTHING = "Say what to set up: --env-file with --host, --admin, --device with --gateway (manage.py help setup)."
 
 
 class Command(BaseCommand):
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         device.add_argument("--device", default="", metavar="NAME")
         device.add_argument("--gateway", default="", help=", ".join(sorted(registry.kinds())))
         device.add_argument("--base-url", default="")
-        device.add_argument("--owner", default="", help="whose device it is; without, the admin of --admin, else “admin”")
+        device.add_argument("--owner", default="", help="whose it is; without, the admin of --admin, else “admin”")
         device.add_argument("--credentials-file", type=Path, help='JSON, as {"token": "…"}; "-" reads standard input')
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -71,7 +71,8 @@ class Command(BaseCommand):
             options["redis_url"] = input("Address of Valkey (empty: that of compose.yaml): ").strip()
             return  # what follows needs the database, and this process does not have the new variables
         options["admin"] = input("Name of the admin (empty: nobody new): ").strip()
-        if options["device"] := input("Name of the first device (empty: none): ").strip():
+        options["device"] = input("Name of the first device (empty: none): ").strip()
+        if options["device"]:
             options["gateway"] = input(f"Its gateway ({', '.join(sorted(registry.kinds()))}): ").strip()
             options["base_url"] = input("The gateway's address (empty: its usual one): ").strip()
 
