@@ -233,7 +233,8 @@ def gateways_answer() -> Iterator[Finding]:
         yield _answers(driver.label, url)
         if driver.signs_webhooks and kind not in settings.FLOTILLA_WEBHOOK_SECRETS:
             yield Finding(
-                "warning", "gateways", f"{driver.label} signs its webhooks, and no secret is set: receipts are refused.",
+                "warning", "gateways",
+                f"{driver.label} signs its webhooks, and no secret is set: only addresses of single devices are heard.",
                 f"Set {kind}=… in FLOTILLA_WEBHOOK_SECRETS, and the same secret at the gateway.",
             )  # fmt: skip
 
