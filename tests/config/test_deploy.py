@@ -54,6 +54,11 @@ def test_the_autoscaler_never_goes_below_the_workers_that_share_the_shards():
     assert int(base) <= int(shards)
 
 
+def test_the_kustomization_lists_every_manifest():
+    listed = re.findall(r"^  - ([a-z]+\.yaml)$", (DEPLOY / "kubernetes" / "kustomization.yaml").read_text(), re.M)
+    assert sorted([*listed, "kustomization.yaml"]) == sorted(p.name for p in (DEPLOY / "kubernetes").glob("*.yaml"))
+
+
 def test_no_file_names_an_index_of_packages():
     for file in DEPLOY.rglob("*"):
         if file.is_file() and file.suffix != ".svg":
