@@ -26,7 +26,7 @@ def runtime_lock():
 def test_a_server_gets_what_the_project_asks_for_and_no_tools():
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     whole, kept = runtime_lock().blocks(lock), runtime_lock().blocks(runtime_lock().runtime(lock))
-    assert {"django", "celery", "psycopg2-binary", "gunicorn", "neonize", "certifi", "vine"} <= set(kept)
+    assert {"django", "celery", "psycopg2-binary", "gunicorn", "neonize", "certifi", "vine", "packaging"} <= set(kept)
     assert not {"pytest", "mypy", "ruff", "playwright", "dramatiq", "matplotlib", "hypothesis"} & set(kept)
     assert all(whole[name] == lines for name, lines in kept.items())
     assert all(any("--hash=sha256:" in line for line in lines) for lines in kept.values())
@@ -55,7 +55,9 @@ def test_the_autoscaler_never_goes_below_the_workers_that_share_the_shards():
 
 
 def test_the_kustomization_lists_every_manifest():
-    listed = re.findall(r"^  - ([a-z]+\.yaml)$", (DEPLOY / "kubernetes" / "kustomization.yaml").read_text(), re.M)
+    listed = re.findall(
+        r"^  - ([a-z]+\.yaml)$", (DEPLOY / "kubernetes" / "kustomization.yaml").read_text(), re.MULTILINE
+    )
     assert sorted([*listed, "kustomization.yaml"]) == sorted(p.name for p in (DEPLOY / "kubernetes").glob("*.yaml"))
 
 
