@@ -54,6 +54,7 @@ def make_late() -> None:
     Device.objects.update(wake_at=timezone.now() - timedelta(minutes=5))
 
 
+@pytest.mark.django_db(transaction=True)  # the release has connections of its own
 class TestReady:
     def test_it_follows_what_goes_out(self, staffed, monkeypatch):
         assert Client().get("/readyz").json() == {"status": "ok", "overall": "healthy", "reasons": []}

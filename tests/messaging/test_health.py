@@ -98,10 +98,11 @@ def staffed(db: None) -> None:
     note_pulse(now=timezone.now())
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)  # the release has connections of its own
 class TestLooking:
     def test_an_installation_where_messages_go_out_is_healthy(self, staffed):
-        make_batch(owner=make_user(), devices=[make_device(owner=make_user())], leads=2)
+        device = make_device(owner=make_user())
+        make_batch(owner=device.owner, devices=[device], leads=2)
         found = health.look(now=timezone.now())
         assert (found.overall, found.reasons, found.ready) == (Level.HEALTHY, (), True)
         assert found.numbers.workers == 2
