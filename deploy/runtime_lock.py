@@ -18,13 +18,13 @@ _VIA = re.compile(r"^ +# +(?:via +)?(\S.*)$")
 
 
 def blocks(lock: str) -> dict[str, list[str]]:
-    """The lines of each package, by its name."""
+    """The lines of each package, by its name; of all its versions, where Pythons need different ones."""
     found: dict[str, list[str]] = {}
     name = ""
     for line in lock.splitlines():
         if match := _PACKAGE.match(line):
             name = match[1]
-            found[name] = []
+            found.setdefault(name, [])
         if name:
             found[name].append(line)
     return found

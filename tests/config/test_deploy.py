@@ -29,6 +29,7 @@ def test_a_server_gets_what_the_project_asks_for_and_no_tools():
     assert {"django", "celery", "psycopg2-binary", "gunicorn", "neonize", "certifi", "vine", "packaging"} <= set(kept)
     assert not {"pytest", "mypy", "ruff", "playwright", "dramatiq", "matplotlib", "hypothesis"} & set(kept)
     assert all(whole[name] == lines for name, lines in kept.items())
+    assert sum(line.startswith("django-unfold==") for line in kept["django-unfold"]) == lock.count("\ndjango-unfold==")
     assert all(any("--hash=sha256:" in line for line in lines) for lines in kept.values())
 
 
