@@ -33,7 +33,7 @@ from leads.models import Lead
 
 ROLE_WORDS = {
     Role.ADMIN: "Sees and changes everything, and manages users.",
-    Role.STAFF: "Sees and changes what they own.",
+    Role.STAFF: "Sees and changes what they own; looks at devices shared with them and at what hangs on those.",
     Role.TEAM: "Looks at devices shared with them and at what hangs on those.",
     Role.OPS: "Looks after workers and queues; sees no leads and no messages.",
 }
