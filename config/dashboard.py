@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 from django.urls import reverse
 from django.utils import timezone
 
@@ -65,6 +65,11 @@ def devices_by_state(*, user: AnyUser) -> list[dict[str, Any]]:
 
 
 def todays_counts(*, user: AnyUser, now: datetime) -> Counts:
+    """Counts of what ``user`` may see today."""
+    return counts_today(streams=Stream.objects.visible_to(user), messages=Message.objects.visible_to(user), now=now)
+
+
+def counts_today(*, streams: QuerySet[Stream], messages: QuerySet[Message], now: datetime) -> Counts:
     """Counts of the batches that are live, or began or ended today: the streams' counters, and what is in flight."""
     midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
     batches = (
@@ -72,15 +77,11 @@ def todays_counts(*, user: AnyUser, now: datetime) -> Counts:
         | Q(batch__created_at__gte=midnight)
         | Q(batch__finished_at__gte=midnight)
     )
-    sums = (
-        Stream.objects.visible_to(user)
-        .filter(batches)
-        .aggregate(total_=Sum("total"), **{f"{name}_": Sum(name) for name in Stream.COUNTERS})
-    )
+    sums = streams.filter(batches).aggregate(total_=Sum("total"), **{f"{name}_": Sum(name) for name in Stream.COUNTERS})
     numbers = {name.removesuffix("_"): value or 0 for name, value in sums.items()}
     waiting = numbers.pop("waiting")
     # Index message_one_in_flight: at most one row per lane of the fleet.
-    queued = min(Message.objects.visible_to(user).filter(state__in=sorted(IN_FLIGHT)).count(), waiting)
+    queued = min(messages.filter(state__in=sorted(IN_FLIGHT)).count(), waiting)
     return Counts(pending=waiting - queued, queued=queued, **numbers)
 
 

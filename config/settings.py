@@ -262,6 +262,7 @@ DEFAULT_FROM_EMAIL = os.environ.get("FLOTILLA_EMAIL_FROM") or "Flotilla <flotill
 # -- What Flotilla may be told -----------------------------------------------------------------------------------------
 
 FLOTILLA_URL = os.environ.get("FLOTILLA_URL", "").rstrip("/")
+FLOTILLA_METRICS_TOKEN = _optional_secret("FLOTILLA_METRICS_TOKEN")
 FLOTILLA_ALERT_EMAILS = _list("FLOTILLA_ALERT_EMAILS")
 FLOTILLA_DIGEST_SECONDS = 60 * _number("FLOTILLA_DIGEST_MINUTES", 60)
 FLOTILLA_DEFAULT_REGION = os.environ.get("FLOTILLA_DEFAULT_REGION", "MY")

@@ -380,3 +380,4 @@ class Halt(models.Model):
 
 
 from messaging.media.models import MediaFile  # noqa: E402, F401 - Django looks for models here
+from messaging.worker_models import Pulse, WorkerProcess  # noqa: E402, F401 - found here

@@ -36,15 +36,28 @@ class OnReplyField(serializers.ChoiceField):
     """What a reply does, as one named set in the description of the API."""
 
 
+class StepsSerializer(serializers.ListSerializer[Step]):
+    """Steps in a list: what says nothing of its position has the one in the list."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Positions count from 1."""
+        if isinstance(data, list):
+            data = [{"position": n, **each} if isinstance(each, dict) else each for n, each in enumerate(data, 1)]
+        return super().to_internal_value(data)
+
+
 class StepSerializer(serializers.ModelSerializer[Step]):
     """One step of the draft. ``key`` names one that is there already; without it the step is new."""
 
     key = serializers.IntegerField(source="pk", required=False, min_value=1, help_text="Of a step that is there.")
     on_reply = OnReplyField(choices=OnReply.choices, default="", allow_blank=True)
-    position = serializers.IntegerField(min_value=1, max_value=1000)
+    position = serializers.IntegerField(
+        required=False, min_value=1, max_value=1000, help_text="Left out: its place in the list, from 1."
+    )
 
     class Meta:
         model = Step
+        list_serializer_class = StepsSerializer
         fields = ["key", *_STEP_FIELDS, "text"]
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

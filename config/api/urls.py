@@ -11,6 +11,7 @@ from rest_framework.routers import SimpleRouter
 from campaigns.api import CampaignViewSet, RunViewSet
 from config.api.audit import AuditViewSet
 from config.api.deleting import DeviceEndpoint, LeadEndpoint
+from config.api.health import HealthView, StatsView
 from config.api.merge import MergeView
 from config.api.schema import Generator
 from config.api.tokens import LogoutView, TokenView
@@ -48,6 +49,8 @@ v1 = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/logout", LogoutView.as_view(), name="logout"),
     path("devices/<int:pk>/webhook", WebhookView.as_view(), name="device-webhook"),
+    path("health", HealthView.as_view(), name="health"),
+    path("stats", StatsView.as_view(), name="stats"),
     path("halt", HaltView.as_view(), name="halt"),
     path("leads/bulk", BulkView.as_view(), name="leads-bulk"),
     path("leads/transfer", TransferView.as_view(), name="leads-transfer"),

@@ -32,6 +32,7 @@ from messaging.dispatch.publish import publish
 from messaging.dispatch.reconnect import call_a_person, refresh_failed
 from messaging.dispatch.release import hand_over
 from messaging.media.attaching import MediaGone, attachment
+from messaging.meters import METERS
 from messaging.pacing import gap_seconds
 from messaging.states import State
 
@@ -153,7 +154,9 @@ class Sender:
             media=media,
             template=said.template,
         )
+        called_at = monotonic()
         outcome = self._call(client, job, outgoing)
+        took_seconds = monotonic() - called_at
         failpoints.hit("after_accept")
         decision = decide(
             outcome,
@@ -163,6 +166,7 @@ class Sender:
             id_semantics=gateways.driver_for(job.gateway).id_semantics,
         )
         self._record(job, decision, gap)
+        METERS.note_send(decision.state.value, seconds=took_seconds)
         self._note_of_gateway(job, outcome)
         return Result.DONE
 

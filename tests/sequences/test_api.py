@@ -95,3 +95,10 @@ def test_what_is_wrong_with_a_draft_is_named():
     assert fields_of(problem(client.post(f"{AT}/{lost['id']}/activate"), 422, "refused")) == {
         "steps.1.silence_goes_to": "does_not_exist"
     }
+
+
+def test_steps_may_leave_their_positions_to_the_list():
+    client = caller()
+    made = client.post(AT, {"name": "x", "steps": [{"text": "one"}, {"text": "two"}]}, format="json")
+    assert made.status_code == 201, made.content
+    assert [(step["position"], step["text"]) for step in made.json()["steps"]] == [(1, "one"), (2, "two")]
