@@ -22,7 +22,10 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from config import admin_deleting  # noqa: F401 - gives devices and leads the pages that delete them
+from config import (
+    admin_audit,  # noqa: F401 - registers the audit trail
+    admin_deleting,  # noqa: F401 - gives devices and leads the pages that delete them
+)
 from config.admin_enrol import enrol_leads
 from config.admin_merge import merge_view
 from config.dashboard import overview
@@ -33,7 +36,7 @@ from leads.models import Lead
 
 ROLE_WORDS = {
     Role.ADMIN: "Sees and changes everything, and manages users.",
-    Role.STAFF: "Sees and changes what they own.",
+    Role.STAFF: "Sees and changes what they own; looks at devices shared with them and at what hangs on those.",
     Role.TEAM: "Looks at devices shared with them and at what hangs on those.",
     Role.OPS: "Looks after workers and queues; sees no leads and no messages.",
 }

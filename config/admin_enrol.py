@@ -47,7 +47,7 @@ def enrol_leads(model_admin: Any, request: HttpRequest, queryset: QuerySet[Lead]
     number = counted(model_admin, request, queryset)
     if number is None:
         return None
-    sequences = Sequence.objects.visible_to(request.user).exclude(state=SequenceState.DRAFT).order_by("name")
+    sequences = Sequence.objects.changeable_by(request.user).exclude(state=SequenceState.DRAFT).order_by("name")
     form = EnrolForm(request.POST if confirmed(request) else None, sequences=sequences)
     if form.is_valid():
         try:

@@ -194,7 +194,7 @@ class SequenceViewSet(
         sequence = self.get_object()
         given = EnrolSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        leads = Lead.objects.visible_to(request.user).filter(pk__in=given.validated_data["leads"])
+        leads = Lead.objects.changeable_by(request.user).filter(pk__in=given.validated_data["leads"])
         done = entry.enrol(sequence=sequence, leads=leads, source=EntrySource.API, now=timezone.now())
         return Response(EnteredSerializer({"enrolments": done.enrolments, "left_out": done.left_out}).data)
 

@@ -9,6 +9,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 
 from campaigns.api import CampaignViewSet, RunViewSet
+from config.api.audit import AuditViewSet
 from config.api.deleting import DeviceEndpoint, LeadEndpoint
 from config.api.health import HealthView, StatsView
 from config.api.merge import MergeView
@@ -31,6 +32,7 @@ from sequences.api import EnrolmentViewSet, SequenceViewSet
 
 router = SimpleRouter(trailing_slash=False)
 router.register("devices", DeviceEndpoint)
+router.register("audit", AuditViewSet, basename="audit")
 router.register("pools", PoolViewSet)
 router.register("leads/imports", LeadImportViewSet, basename="lead-import")
 router.register("leads/sources", LeadSourceViewSet, basename="lead-source")

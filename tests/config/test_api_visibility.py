@@ -15,6 +15,7 @@ from rest_framework.test import APIClient
 
 from campaigns import services as campaigns
 from config.api.urls import router
+from config.audit_models import AuditEntry
 from devices.models import Device, DeviceShare, Pool
 from leads.models import LeadImport, LeadSource, Segment
 from leads.services import create_import
@@ -54,6 +55,10 @@ def _enrolment(owner: User, device: Device) -> Any:
     return Enrolment.objects.create(sequence=sequence, lead=make_leads(1, owner=owner, device=device)[0])
 
 
+def _audit_entry(owner: User, device: Device) -> AuditEntry:
+    return AuditEntry.objects.create(user=owner, action="POST x", event="insert", table="t", object_id=str(device.pk))
+
+
 def _import(owner: User, device: Device) -> LeadImport:
     return create_import(
         owner=owner, file=io.BytesIO(b"phone\n0123456789\n"), filename="x.csv", region="MY", consent_source="",
@@ -62,6 +67,7 @@ def _import(owner: User, device: Device) -> LeadImport:
 
 
 RESOURCES: dict[str, Resource] = {
+    "audit": Resource(_audit_entry),
     "devices": Resource(lambda owner, device: device, shared=True, patch={"name": "renamed"},
                         post={"name": "n", "gateway": "simulator", "credentials": {"token": "t"}}, deletable=True,
                         actions=("pause", "resume", "refresh", "log-out", "clear-session", "pairing"),
