@@ -16,7 +16,7 @@ from django.test import Client
 from django.utils import timezone
 
 from leads.models import Lead
-from messaging import hooks, inbound
+from messaging import hooks, inbound, news
 from messaging.dispatch.release import release_next
 from messaging.models import Attempt, InboundMessage, Message, WaitingReceipt
 from messaging.receipts import match_waiting
@@ -170,7 +170,7 @@ def test_a_database_that_is_away_asks_to_be_told_again(monkeypatch):
     def away(**_):
         raise psycopg2.OperationalError("gone")
 
-    monkeypatch.setattr(hooks, "apply_receipts", away)
+    monkeypatch.setattr(news, "apply_receipts", away)
     answer = post(reply(make_device(owner=make_user())))
     problem(answer, 503, "unavailable")
     assert answer["Retry-After"]

@@ -198,7 +198,7 @@ def test_a_session_replaced_twice_is_somebody_elses(clients, pool):
     take_in(gateway=KIND, news=clients.heard, now=timezone.now(), pool=pool)
     device.refresh_from_db()
     assert (device.state, device.attention_code) == (DeviceState.NEEDS_ATTENTION, "replaced")
-    assert "took this device's session over" in device.state_reason
+    assert "took the session over" in device.state_reason
 
 
 def test_a_rest_from_new_contacts_stops_nobody_else(sender, clients, simulator):
