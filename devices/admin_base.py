@@ -230,7 +230,7 @@ class OwnedAdmin(RoleMixin, ModelAdmin):
         shown: list[Any] = super().get_actions_detail(request, object_id)
         if not shown or role_of(request.user) is not Role.STAFF or not str(object_id).isdecimal():
             return shown
-        row = self.get_queryset(request).only("pk").filter(pk=object_id).first()
+        row = self.get_queryset(request).filter(pk=object_id).first()
         return shown if row is None or may_change_row(request.user, row) else []
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:

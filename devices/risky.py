@@ -9,7 +9,9 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 from django.db import connection
+from django.db.models import QuerySet
 
+from devices.models import Device
 from devices.session_models import RiskyCall
 
 MOST_DEATHS = 2
@@ -51,6 +53,9 @@ def deaths(*, device_id: int) -> int:
     return 0 if row is None else row.deaths + (row.process is not None and row.process != PROCESS)
 
 
-def forget(*, device_id: int) -> None:
-    """Start afresh: the device is set aside, and whoever resumes it wants it tried again."""
-    RiskyCall.objects.filter(pk=device_id).delete()
+def forgive(*, devices: QuerySet[Device]) -> None:
+    """Start afresh: somebody wants them tried again. A call that is under way right now keeps its marker.
+
+    Until then whatever comes to a device that was set aside is refused, also what was waiting for the same connection.
+    """
+    RiskyCall.objects.filter(device__in=devices, process__isnull=True).delete()

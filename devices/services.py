@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Least, Now
 
+from devices import risky
 from devices.models import UNREACHABLE, Device, DeviceState
 from devices.secrets import Secrets
 
@@ -35,8 +36,10 @@ def pause(*, devices: QuerySet[Device]) -> int:
 def resume(*, devices: QuerySet[Device]) -> int:
     """Paused devices, and those whose trouble a person has mended, go on; returns how many.
 
-    ``wake_at`` is lowered in the same statement, so that the release looks at them at its next tick.
+    ``wake_at`` is lowered in the same statement, so that the release looks at them at its next tick. A session that was
+    set aside, because it brought its host down, gets another chance.
     """
+    risky.forgive(devices=devices.filter(state__in=RESUMABLE))
     return devices.filter(state__in=RESUMABLE).update(
         state=DeviceState.ACTIVE,
         state_reason="",
@@ -52,6 +55,7 @@ def ask_refresh(*, devices: QuerySet[Device]) -> int:
     Paused and unpaired ones are left out. A device that needed attention goes on by itself once it is connected. What
     came of it is in its row: ``refresh_asked_at`` is empty again, ``refreshed_at`` is new if it went well.
     """
+    risky.forgive(devices=devices.filter(state__in=REFRESHABLE))
     return devices.filter(state__in=REFRESHABLE).update(refresh_asked_at=Now())
 
 

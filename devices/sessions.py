@@ -104,7 +104,7 @@ class House:
         """Around an open: the marker, which a native abort leaves behind."""
         deaths = risky.begin(device_id=device_id, call="open")
         if deaths >= risky.MOST_DEATHS:
-            risky.forget(device_id=device_id)
+            risky.end(device_id=device_id)  # nothing is called; the count stays until somebody wants it tried again
             log.error("sessions.offender_set_aside", device_id=device_id, gateway=kind, deaths=deaths)
             raise RefreshFailed(
                 "brought_host_down",

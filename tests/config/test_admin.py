@@ -234,7 +234,8 @@ def test_group_admins_do_not_make_or_change_superusers() -> None:
 def test_users_are_made_inactive_not_deleted_and_roles_are_read_only() -> None:
     client, someone = signed_in(superuser()), make_user(role="staff")
     assert client.post(f"{USERS}{someone.pk}/delete/", {"post": "yes"}).status_code == 403
-    assert "Sees and changes what they own." in client.get("/admin/auth/group/").content.decode()
+    groups = client.get("/admin/auth/group/").content.decode()
+    assert "Sees and changes what they own; looks at devices shared with them" in groups
     assert client.get("/admin/auth/group/add/").status_code == 403
     assert signed_in(someone).get(USERS).status_code == 403
     assert signed_in(someone).get("/admin/auth/group/").status_code == 403

@@ -45,7 +45,7 @@ def test_secrets_show_that_they_changed_and_nothing_else():
 
 
 def test_log_ins_good_and_bad_and_tokens_are_written_down():
-    user = make_user(username="ada", password="correct horse battery")
+    user = make_user(role="admin", username="ada", password="correct horse battery")
     browser = Client()
     for name, password in (("ada", "wrong"), ("my secret, in the wrong field", "x"), ("ada", "correct horse battery")):
         browser.post("/admin/login/", {"username": name, "password": password})

@@ -274,8 +274,8 @@ def test_saving_writes_only_what_was_changed() -> None:
     assert (device.name, device.next_send_at, device.state) == ("After", moment, DeviceState.NEEDS_ATTENTION)
 
 
-def test_only_team_members_can_be_shared_with() -> None:
-    me, member, other = make_user(role="staff"), make_user(role="team"), make_user(role="staff")
+def test_only_those_who_look_at_shared_devices_can_be_shared_with() -> None:
+    me, member, other = make_user(role="staff"), make_user(role="team"), make_user(role="ops")
     device = make_device(owner=me)
     client = signed_in(me)
     share = {**NO_SHARES, "shares-TOTAL_FORMS": "1", "shares-0-device": str(device.pk), "shares-0-id": ""}

@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 
-from devices import leases, risky
+from devices import leases, risky, services
 from devices.keeper import Keeper
-from devices.models import Device
+from devices.models import Device, DeviceState
 from devices.session_models import SessionHost, SessionShard
 from devices.weather import Weather
 from tests.factories import make_device, make_user
@@ -154,3 +154,15 @@ def test_failures_far_apart_are_no_incident():
     for device_id in range(10):
         assert weather.met_nobody(device_id=device_id) is None
         now += 31
+
+
+@pytest.mark.django_db
+def test_an_offender_is_refused_until_somebody_wants_it_tried_again():
+    device = make_device(owner=make_user(), state=DeviceState.NEEDS_ATTENTION)
+    last = uuid4()
+    for process in (uuid4(), uuid4(), last):
+        risky.begin(device_id=device.pk, call="open", process=process)
+    risky.end(device_id=device.pk, process=last)
+    assert risky.deaths(device_id=device.pk) >= risky.MOST_DEATHS  # also for whoever waited for the same connection
+    services.resume(devices=Device.objects.filter(pk=device.pk))
+    assert risky.deaths(device_id=device.pk) == 0
