@@ -374,3 +374,4 @@ class Halt(models.Model):
 
 
 from messaging.media.models import MediaFile  # noqa: E402, F401 - Django looks for models here
+from messaging.day_models import DayCount, DayCursor, StreamMark  # noqa: E402, F401 - found here
