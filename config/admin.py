@@ -22,7 +22,12 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from config import admin_deleting  # noqa: F401 - gives devices and leads the pages that delete them
+from config import (
+    admin_deleting,  # noqa: F401 - gives devices and leads the pages that delete them
+    admin_devices,  # noqa: F401 - gives devices the page that sends a test
+    admin_health,
+    admin_queues,
+)
 from config.admin_merge import merge_view
 from config.dashboard import overview
 from devices.access import Role, role_of
@@ -272,6 +277,8 @@ def dashboard_view(request: HttpRequest) -> JsonResponse:
 def _urls() -> list[URLPattern]:
     return [
         path("overview/", admin.site.admin_view(dashboard_view), name="overview"),
+        *admin_health.urls(),
+        *admin_queues.urls(),
         path("merge-leads/<int:first>/<int:second>/", admin.site.admin_view(merge_view), name="merge_leads"),
     ]
 

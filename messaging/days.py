@@ -138,9 +138,7 @@ def _take_in(place: DayCursor, now: datetime) -> None:
     walk = {"walk_from": place.stream_id, "walk_to": place.stream_id + WALKED_STREAMS, "newest": NEWEST_STREAMS}
     with connection.cursor() as cursor:
         cursor.execute(_TAKE_IN, {**walk, "day": today(now)})
-        cursor.execute(
-            _TAKE_IN_REPLIES, {"after": place.reply_id, "until": now - SETTLED, "zone": settings.TIME_ZONE}
-        )
+        cursor.execute(_TAKE_IN_REPLIES, {"after": place.reply_id, "until": now - SETTLED, "zone": settings.TIME_ZONE})
         place.reply_id = cursor.fetchone()[0] or place.reply_id
         cursor.execute("SELECT coalesce(max(id), 0) FROM messaging_stream")
         place.stream_id = walk["walk_to"] if walk["walk_to"] < cursor.fetchone()[0] else 0
