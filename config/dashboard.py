@@ -26,7 +26,7 @@ from devices.models import Device, DeviceState
 from leads.models import Lead
 from messaging import days, halting
 from messaging.admin_progress import bar, parts
-from messaging.models import BatchState, Message, Stream
+from messaging.models import BatchState, DayCount, Message, Stream
 from messaging.services import Counts
 from messaging.states import IN_FLIGHT, State
 
@@ -148,9 +148,7 @@ def chart(*, user: AnyUser, now: datetime) -> dict[str, Any]:
         }
         for label, name, colour in SERIES
     ]
-    total = {
-        name: sum(getattr(day, name) for day in found) for name in ("sent", "delivered", "read", "replied", "failed")
-    }
+    total = {name: sum(getattr(day, name) for day in found) for name in DayCount.COUNTED}
     return {
         "json": json.dumps({"labels": [f"{day.day:%-d %b}" for day in found], "datasets": [failed, *bars]}),
         "options": CHART_OPTIONS,

@@ -9,7 +9,7 @@ from devices.access import Access, OwnedQuerySet
 
 
 class StatusLink(models.Model):
-    """Who knows the key behind ``digest`` sees how the device is, and nothing else. The key itself is stored nowhere."""
+    """Who knows the key behind ``digest`` sees how the device is, and nothing else. The key is stored nowhere."""
 
     access = Access(owner="device__owner")
 
