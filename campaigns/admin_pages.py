@@ -74,7 +74,7 @@ class AudienceForm(forms.Form):
         super().__init__(*args, **kwargs)
         for name, model in (("segment", Segment), ("lead_device", Device), ("pool", Pool)):
             field = cast("forms.ModelChoiceField[Any]", self.fields[name])
-            field.queryset = model.objects.visible_to(user)
+            field.queryset = model.objects.changeable_by(user)
 
     def asked(self, owner_id: int) -> Campaign:
         """The campaign that these would make, as far as its audience goes. Never stored."""
@@ -139,7 +139,7 @@ class LookMixin:
             return cast("HttpResponse", answer)
         lead = None
         if chosen.isascii() and chosen.isdigit() and len(chosen) < 19:
-            lead = Lead.objects.visible_to(request.user).filter(owner=campaign.owner_id, pk=chosen).first()
+            lead = Lead.objects.changeable_by(request.user).filter(owner=campaign.owner_id, pk=chosen).first()
         context = {
             "campaign": campaign,
             "original": campaign,

@@ -165,7 +165,7 @@ class CampaignViewSet(
         """What a lead would read, once for each variant."""
         campaign, lead = self.get_object(), None
         if asked := request.query_params.get("lead"):
-            theirs = Lead.objects.visible_to(request.user).filter(owner=campaign.owner_id)
+            theirs = Lead.objects.changeable_by(request.user).filter(owner=campaign.owner_id)
             lead = theirs.filter(pk=asked).first() if asked.isascii() and asked.isdigit() and len(asked) < 19 else None
             if lead is None:
                 raise serializers.ValidationError({"lead": f"{asked} does not exist."}, "does_not_exist")

@@ -154,11 +154,11 @@ class RunViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMixin)
 
 def _chosen(user: User, run: Run, given: dict[str, Any]) -> list[Device]:
     """Raises ValidationError."""
-    mine = Device.objects.visible_to(user).filter(owner=run.campaign.owner_id).defer("credentials")
+    mine = Device.objects.changeable_by(user).filter(owner=run.campaign.owner_id).defer("credentials")
     if "device" in given:
         found = list(mine.filter(pk=given["device"]))
     else:
-        pools = Pool.objects.visible_to(user).filter(pk=given["pool"], owner=run.campaign.owner_id)
+        pools = Pool.objects.changeable_by(user).filter(pk=given["pool"], owner=run.campaign.owner_id)
         found = list(mine.able().filter(pool__in=pools).order_by("pk"))
     if not found:
         field = "device" if "device" in given else "pool"

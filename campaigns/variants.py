@@ -43,7 +43,7 @@ def split_limit(limit: int, *, shares: Sequence[int]) -> list[int]:
 class _Bucket(Func):
     """:func:`bucket_of` in SQL. Seven hexadecimal digits fit an integer without its sign."""
 
-    template = "(('x' || substr(md5(%(expressions)s), 1, 7))::bit(28)::int %% 10000)"
+    template = f"mod(('x' || substr(md5(%(expressions)s), 1, 7))::bit(28)::int, {BUCKETS})"
     arg_joiner = " || ':' || "
     output_field = IntegerField()
 

@@ -23,20 +23,23 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from config import (
+    admin_audit,  # noqa: F401 - registers the audit trail
     admin_deleting,  # noqa: F401 - gives devices and leads the pages that delete them
     admin_devices,  # noqa: F401 - gives devices the page that sends a test
     admin_health,
     admin_queues,
 )
+from config.admin_enrol import enrol_leads
 from config.admin_merge import merge_view
 from config.dashboard import overview
 from devices.access import Role, role_of
 from devices.admin_base import RoleMixin
 from devices.admin_pages import Question, ask, confirmed, fragment, list_url, page
+from leads.models import Lead
 
 ROLE_WORDS = {
     Role.ADMIN: "Sees and changes everything, and manages users.",
-    Role.STAFF: "Sees and changes what they own.",
+    Role.STAFF: "Sees and changes what they own; looks at devices shared with them and at what hangs on those.",
     Role.TEAM: "Looks at devices shared with them and at what hangs on those.",
     Role.OPS: "Looks after workers and queues; sees no leads and no messages.",
 }
@@ -287,6 +290,9 @@ def _context(context: dict[str, Any], request: HttpRequest) -> dict[str, Any]:
     """The home page's figures: worked out when a template reads them, which only that page's does."""
     return {**context, "cards": SimpleLazyObject(lambda: overview(user=request.user, now=timezone.now()))}
 
+
+leads = admin.site.get_model_admin(Lead)
+leads.actions = [*(leads.actions or []), enrol_leads]
 
 # unfold's site asks itself for further addresses and context.
 admin.site.extra_urls = _urls  # type: ignore[attr-defined]

@@ -8,21 +8,21 @@ from typing import Any, cast
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db.models import F, QuerySet, Sum
+from django.db.models import QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from config.attention import Pulse, findings, pulse
+from config.attention import findings, unknown_of
 from config.dashboard import devices_by_state, health_of, todays_counts
 from devices.access import AnyUser, Role, may_change, role_of
 from devices.admin_pages import Question, ask, confirmed, fragment, list_url, page
 from devices.models import SessionHost
-from messaging import failures, halting, retrying
+from messaging import failures, halting, health, retrying
 from messaging.admin_retry import question_about, tell
-from messaging.dispatch.publish import control_depth
-from messaging.models import Message, Stream
+from messaging.health import Numbers
+from messaging.models import Message
 from messaging.states import State
 
 FAILED_SHOWN, UNKNOWN_SHOWN = 25, 10
@@ -74,25 +74,23 @@ def state_view(request: HttpRequest) -> JsonResponse:
 
 def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
     """What the moving part shows. Figures of the installation for everybody, of messages for those who see messages."""
-    beat, halt = pulse(), halting.current()
+    numbers, halt = health.gather(now=now), halting.current()
     hosts = SessionHost.objects.filter(lease_until__gt=now)
     sessions = hosts.aggregate(sessions=Sum("sessions"))["sessions"] or 0
-    known: dict[str, Any] = {"beat": beat, "hosts": hosts.count(), "sessions": sessions, "control": control_depth()}
+    known: dict[str, Any] = {"numbers": numbers, "hosts": hosts.count(), "sessions": sessions}
     if role_of(user) is Role.OPS:
-        found = findings(user=user, now=now, beat=beat, halt=halt, states=None, failed=0)
-        return {**known, **health_of(found), "queues": _everybodys_queues(beat)}
+        found = findings(user=user, numbers=numbers, halt=halt, states=None, failed=0)
+        return {**known, **health_of(found), "queues": _everybodys_queues(numbers)}
     today = todays_counts(user=user, now=now)
     devices = devices_by_state(user=user)
     states = {each["state"]: each["number"] for each in devices}
-    found = findings(user=user, now=now, beat=beat, halt=halt, states=states, failed=today.failed)
-    unsure = Stream.objects.visible_to(user).filter(unknown__gt=F("presumed"))
-    unknown = unsure.aggregate(n=Sum(F("unknown") - F("presumed")))["n"] or 0
+    found = findings(user=user, numbers=numbers, halt=halt, states=states, failed=today.failed)
     queues = [
         ("Pending", today.pending, "fl-pending", "waiting for their time and device"),
         ("Queued", today.queued, "fl-queued", "released, or at a gateway"),
         ("Sent", today.sent, "fl-sent", "by batches of today"),
         ("Failed", today.failed, "fl-failed", "by batches of today"),
-        ("Unknown", unknown, "fl-unknown", "nobody knows whether they arrived"),
+        ("Unknown", unknown_of(user), "fl-unknown", "nobody knows whether they arrived"),
     ]
     return {**known, **health_of(found), "queues": queues, "devices": devices}
 
@@ -161,11 +159,13 @@ def _chosen(user: AnyUser, asked: list[str]) -> list[int]:
     return list(_failed(user).filter(pk__in=ids).order_by("pk").values_list("pk", flat=True))
 
 
-def _everybodys_queues(beat: Pulse) -> list[tuple[str, int, str, str]]:
+def _everybodys_queues(numbers: Numbers) -> list[tuple[str, int, str, str]]:
     """For those who see no messages: how many are on their way, of whomever."""
     return [
-        ("Queued", beat.queued, "fl-queued", "released, not taken by a worker yet"),
-        ("Sending", beat.sending, "fl-queued", "at a gateway"),
+        ("Queued", numbers.queued, "fl-queued", "released, not taken by a worker yet"),
+        ("Sending", numbers.sending, "fl-queued", "at a gateway"),
+        ("Unknown", numbers.unknown, "fl-unknown", "nobody knows whether they arrived"),
+        ("Failed", numbers.failed_last_hour, "fl-failed", "in the last hour"),
     ]
 
 

@@ -36,7 +36,7 @@ def merge_view(request: HttpRequest, first: int, second: int) -> HttpResponse:
     """What would become of them; on yes, merge."""
     if not may_change(request.user):
         raise PermissionDenied
-    mine = Lead.objects.visible_to(request.user)
+    mine = Lead.objects.changeable_by(request.user)
     pair = [get_object_or_404(mine, pk=first), get_object_or_404(mine, pk=second)]
     model_admin: Any = admin.site.get_model_admin(Lead)
     form = MergeForm(request.POST if request.method == "POST" else None, pair=pair)

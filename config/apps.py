@@ -8,6 +8,7 @@ class ConfigConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Tell messaging what it cannot ask: which devices have somebody in a sequence."""
+        """Tell messaging what it cannot ask: which devices have somebody in a sequence. Have log-ins written down."""
         predicate = import_module("sequences.expecting").devices_with_enrolments
         import_module("messaging.expecting").expect(predicate)
+        import_module("config.audit").listen()

@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 from messaging.housing import HouseSessions
 from messaging.starting import RecoverOnStart
 from messaging.transport.hub import WakeHub
+from messaging.workers import ReportWorker
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -24,10 +25,12 @@ app.autodiscover_tasks()
 app.steps["consumer"].add(WakeHub)
 app.steps["consumer"].add(RecoverOnStart)
 app.steps["consumer"].add(HouseSessions)
+app.steps["consumer"].add(ReportWorker)
 
 app.conf.beat_schedule = {
     # Ten times a second: a gap that ends between two ticks waits for the next, and on average that is half a tick.
     "release": {"task": "messaging.release", "schedule": 0.1},
+    "pulse": {"task": "messaging.pulse", "schedule": 5.0},
     "recover": {"task": "messaging.recover", "schedule": 5.0},
     "wake-sleepers": {"task": "messaging.wake_sleepers", "schedule": 30.0},
     "fail-over": {"task": "messaging.fail_over", "schedule": 10.0},
@@ -40,6 +43,7 @@ app.conf.beat_schedule = {
     "refreshes": {"task": "messaging.pass_on_refreshes", "schedule": 2.0},
     "settle": {"task": "messaging.settle", "schedule": 5.0},
     "campaigns": {"task": "campaigns.tick", "schedule": 2.0},
+    "sequences": {"task": "sequences.tick", "schedule": 2.0},
     "failure-digest": {"task": "config.failure_digest", "schedule": 60.0},
     "expire-keys": {"task": "config.expire_keys", "schedule": 600.0},
     "imports": {"task": "leads.resume_imports", "schedule": 30.0},

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from django.core.cache import cache
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 from django.urls import reverse
 from django.utils import timezone
 from redis.exceptions import RedisError
@@ -19,12 +19,12 @@ from campaigns import loads
 from campaigns.admin_words import RUN_COLOURS, state_words
 from campaigns.models import Run, RunState
 from campaigns.running import progress_of
-from config.attention import Finding, findings, overall, pulse
+from config.attention import Finding, findings, overall
 from devices.access import AnyUser, Role, may_change, role_of
 from devices.admin import STATE_COLOURS
 from devices.models import Device, DeviceState
 from leads.models import Lead
-from messaging import days, halting
+from messaging import days, halting, health
 from messaging.admin_progress import bar, parts
 from messaging.models import BatchState, DayCount, Message, Stream
 from messaging.services import Counts
@@ -44,14 +44,14 @@ def overview(*, user: AnyUser, now: datetime) -> dict[str, Any]:
     if role is None:
         return {"role": role, "now": now}
     known: dict[str, Any] = {"role": role, "now": now}
-    beat, halt = pulse(), halting.current()
+    numbers, halt = health.gather(now=now), halting.current()
     if role is Role.OPS:
-        found = findings(user=user, now=now, beat=beat, halt=halt, states=None, failed=0)
+        found = findings(user=user, numbers=numbers, halt=halt, states=None, failed=0)
         return {**known, **health_of(found)}
     today = todays_counts(user=user, now=now)
     devices = devices_by_state(user=user)
     states = {each["state"]: each["number"] for each in devices}
-    found = findings(user=user, now=now, beat=beat, halt=halt, states=states, failed=today.failed)
+    found = findings(user=user, numbers=numbers, halt=halt, states=states, failed=today.failed)
     return {
         **known,
         **health_of(found),
@@ -175,6 +175,11 @@ def devices_by_state(*, user: AnyUser) -> list[dict[str, Any]]:
 
 
 def todays_counts(*, user: AnyUser, now: datetime) -> Counts:
+    """Counts of what ``user`` may see today."""
+    return counts_today(streams=Stream.objects.visible_to(user), messages=Message.objects.visible_to(user), now=now)
+
+
+def counts_today(*, streams: QuerySet[Stream], messages: QuerySet[Message], now: datetime) -> Counts:
     """Counts of the batches that are live, or began or ended today: the streams' counters, and what is in flight."""
     midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
     batches = (
@@ -182,15 +187,11 @@ def todays_counts(*, user: AnyUser, now: datetime) -> Counts:
         | Q(batch__created_at__gte=midnight)
         | Q(batch__finished_at__gte=midnight)
     )
-    sums = (
-        Stream.objects.visible_to(user)
-        .filter(batches)
-        .aggregate(total_=Sum("total"), **{f"{name}_": Sum(name) for name in Stream.COUNTERS})
-    )
+    sums = streams.filter(batches).aggregate(total_=Sum("total"), **{f"{name}_": Sum(name) for name in Stream.COUNTERS})
     numbers = {name.removesuffix("_"): value or 0 for name, value in sums.items()}
     waiting = numbers.pop("waiting")
     # Index message_one_in_flight: at most one row per lane of the fleet.
-    queued = min(Message.objects.visible_to(user).filter(state__in=sorted(IN_FLIGHT)).count(), waiting)
+    queued = min(messages.filter(state__in=sorted(IN_FLIGHT)).count(), waiting)
     return Counts(pending=waiting - queued, queued=queued, **numbers)
 
 

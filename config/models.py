@@ -8,7 +8,10 @@ from django.conf import settings
 from django.db import connection, models
 from django.utils import timezone
 
+from config.audit_models import AuditEntry
 from devices.access import Access, OwnedQuerySet
+
+__all__ = ["AuditEntry", "FailureDigest", "IdempotencyKey"]
 
 KEY_LIFETIME = timedelta(hours=24)
 """How long a repeated request finds the answer of the first."""

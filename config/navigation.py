@@ -19,7 +19,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, tuple[Role, ...]], ...]], .
         (
             ("Home", "dashboard", "admin:index", _ANY_ROLE),
             ("Health", "monitor_heart", "admin:health", _ANY_ROLE),
-            ("Queues", "low_priority", "admin:queues", _ANY_ROLE),
+            ("Queues and workers", "low_priority", "admin:queues", _ANY_ROLE),
         ),
     ),
     (
@@ -63,6 +63,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, tuple[Role, ...]], ...]], .
         (
             ("Users", "person", "admin:auth_user_changelist", (Role.ADMIN,)),
             ("Roles", "badge", "admin:auth_group_changelist", (Role.ADMIN,)),
+            ("Audit trail", "history", "admin:config_auditentry_changelist", _OWNERS),
             ("API tokens", "key", "admin:knox_authtoken_changelist", _ANY_ROLE),
         ),
     ),

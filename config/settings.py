@@ -119,6 +119,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.audit.AuditMiddleware",
     "config.zones.ZoneMiddleware",
     "config.api.idempotency.IdempotencyMiddleware",
 ]
@@ -191,6 +192,8 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PRODUCTION
+# Asked by machines inside, without the proxy that adds TLS; the proxies in deploy/ hide /metrics from outside.
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|readyz/web|metrics)$"]
 SECURE_HSTS_SECONDS = int(_number("FLOTILLA_HSTS_SECONDS", 31_536_000)) if PRODUCTION else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
 if PRODUCTION:
@@ -263,6 +266,7 @@ DEFAULT_FROM_EMAIL = os.environ.get("FLOTILLA_EMAIL_FROM") or "Flotilla <flotill
 # -- What Flotilla may be told -----------------------------------------------------------------------------------------
 
 FLOTILLA_URL = os.environ.get("FLOTILLA_URL", "").rstrip("/")
+FLOTILLA_METRICS_TOKEN = _optional_secret("FLOTILLA_METRICS_TOKEN")
 FLOTILLA_ALERT_EMAILS = _list("FLOTILLA_ALERT_EMAILS")
 FLOTILLA_DIGEST_SECONDS = 60 * _number("FLOTILLA_DIGEST_MINUTES", 60)
 FLOTILLA_DEFAULT_REGION = os.environ.get("FLOTILLA_DEFAULT_REGION", "MY")

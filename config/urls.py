@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
-from django.views.decorators.cache import never_cache
 from django.views.generic import RedirectView
 
-from config import device_status, hooks, lead_hooks
+from config import device_status, hooks, lead_hooks, watching
 from messaging.media import serving
-
-
-@never_cache
-def healthz(request: HttpRequest) -> HttpResponse:  # noqa: ARG001 - a view's signature
-    """Liveness: this process answers. Says nothing of the database, so that its outage restarts nobody."""
-    return JsonResponse({"status": "ok"})
-
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/", permanent=False)),
-    path("healthz", healthz, name="healthz"),
+    path("healthz", watching.healthz, name="healthz"),
+    path("readyz", watching.readyz, name="readyz"),
+    path("readyz/web", watching.readyz_web, name="readyz-web"),
+    path("metrics", watching.MetricsView.as_view(), name="metrics"),
     path("hooks/leads/<slug:key>", lead_hooks.receive, name="lead-hook"),
     path("hooks/<slug:gateway>", hooks.receive, name="hook"),
     path("media/<str:token>", serving.serve, name="media-file"),

@@ -1,10 +1,11 @@
 """Who may see what: the one place that decides.
 
 Every model that belongs to somebody declares an :class:`Access` and uses :class:`OwnedQuerySet`; admin, API and
-reports all go through :meth:`OwnedQuerySet.visible_to`. Roles are Django groups:
+reports all go through :meth:`OwnedQuerySet.visible_to` to read and :meth:`OwnedQuerySet.changeable_by` to act. Roles
+are Django groups:
 
 * **admin** (or superuser): everything.
-* **staff**: what they own.
+* **staff**: what they own; and, read only, what hangs on a device shared with them.
 * **team**: what hangs on a device shared with them, read only.
 * **ops**: health, workers, queues and Flower; no leads, no messages.
 """
@@ -75,9 +76,48 @@ class OwnedQuerySet(models.QuerySet[Any]):
             case Role.ADMIN:
                 return self
             case Role.STAFF if access.owner is not None:
-                return self.filter(Q(**{access.owner: user}))
+                mine = Q(**{access.owner: user})
+                # Most staff have no shares. Their query stays one condition, which the indexes by owner serve.
+                shared = _shared_devices(user) if access.device is not None else frozenset()
+                return self.filter(mine | _on_devices(access, shared) if shared else mine)
             case Role.TEAM if access.device is not None:
-                path = "shares__user" if access.device == "self" else f"{access.device}__shares__user"
-                return self.filter(Q(**{path: user}))
+                return self.filter(_on_devices(access, _shared_devices(user)))
             case _:
                 return self.none()
+
+    def changeable_by(self, user: AnyUser) -> Self:
+        """Only the rows ``user`` may change or act on: what is shared with somebody is theirs to look at."""
+        access: Access = self.model.access
+        match role_of(user):
+            case Role.ADMIN:
+                return self
+            case Role.STAFF if access.owner is not None:
+                return self.filter(Q(**{access.owner: user}))
+            case _:
+                return self.none()
+
+
+def may_change_row(user: AnyUser, row: models.Model) -> bool:
+    """Whether ``user``, who sees this row, may change it.
+
+    Costs a query only for staff with whom devices are shared: what anybody else of them sees is their own.
+    """
+    access: Access | None = getattr(row, "access", None)
+    if access is None or access.device is None or row.pk is None or role_of(user) is not Role.STAFF:
+        return may_change(user)
+    if not _shared_devices(user):
+        return True
+    manager: Any = type(row)._default_manager  # noqa: SLF001 - Django's own idiom
+    return bool(manager.filter(pk=row.pk).changeable_by(user).exists())
+
+
+def _on_devices(access: Access, devices: frozenset[int]) -> Q:
+    return Q(**{"pk__in" if access.device == "self" else f"{access.device}__in": devices})
+
+
+def _shared_devices(user: Any) -> frozenset[int]:
+    """Ids of the devices shared with ``user``, read once per user object (one request)."""
+    cached: frozenset[int] | None = getattr(user, "_flotilla_shared", None)
+    if cached is None:
+        cached = user._flotilla_shared = frozenset(user.device_shares.values_list("device", flat=True))  # noqa: SLF001
+    return cached

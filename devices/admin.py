@@ -17,7 +17,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 
 from devices import services
-from devices.access import Role, may_change
+from devices.access import Role, may_change, may_change_row
 from devices.admin_base import OwnedAdmin, OwnedInline
 from devices.admin_filters import VisibleSelectFilter
 from devices.admin_forms import DeviceForm, credential_inputs, shown_when
@@ -37,18 +37,19 @@ STATE_COLOURS = {
 
 
 class DeviceShareInline(OwnedInline):
-    """Team members who may look at the device."""
+    """Who else may look at the device."""
 
     model = DeviceShare
     fields = ["user"]
-    verbose_name = "team member who may look at this device"
+    verbose_name = "person who may look at this device"
     verbose_name_plural = "shared with"
     tab = True
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Only team members: everybody else sees their own devices and no others."""
+        """Team members, and staff beside what they own: admins see everything, operators no devices."""
         if db_field.name == "user":
-            kwargs["queryset"] = User.objects.filter(groups__name=Role.TEAM.value, is_active=True).order_by("username")
+            roles = User.objects.filter(groups__name__in=[Role.TEAM.value, Role.STAFF.value], is_active=True)
+            kwargs["queryset"] = roles.distinct().order_by("username")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 
@@ -111,10 +112,11 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Device | None = None) -> list[tuple[str | None, dict[str, Any]]]:
         """Credentials and the webhook only for those who may change them, state only for devices that exist."""
         fieldsets = []
+        changes = may_change(request.user) if obj is None else may_change_row(request.user, obj)
         for title, options in super().get_fieldsets(request, obj):
-            if title == "Gateway" and may_change(request.user):
+            if title == "Gateway" and changes:
                 options = {**options, "fields": [*options["fields"], *credential_inputs()]}  # noqa: PLW2901
-            if title == "Webhook" and not may_change(request.user):
+            if title == "Webhook" and not changes:
                 continue
             if title not in {"Now", "Webhook"} or obj is not None:
                 fieldsets.append((title, options))

@@ -27,10 +27,11 @@ from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from devices.access import Access, Role, may_change, role_of
+from devices.access import Access, Role, may_change, may_change_row, role_of
 from devices.admin_text import DIRECTIONS, plain_column
 from devices.models import Device
 
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 MAX_PAGES = 1000
 """An OFFSET reads every row before it, so nobody pages deeper than this: filters go further."""
 
@@ -162,23 +163,27 @@ class RoleMixin:
         return not self.read_only and may_change(request.user) and self.has_view_permission(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Rows that are visible, to those who may change anything."""
-        return not self.read_only and may_change(request.user) and self.has_view_permission(request)
+        """Rows of their own, to those who may change anything. An inline is asked about the row it stands in."""
+        may = may_change(request.user) if obj is None else may_change_row(request.user, obj)
+        return not self.read_only and may and self.has_view_permission(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """The same."""
-        return not self.read_only and may_change(request.user) and self.has_view_permission(request)
+        may = may_change(request.user) if obj is None else may_change_row(request.user, obj)
+        return not self.read_only and may and self.has_view_permission(request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Only what the person may see."""
+        """Only what the person may see; where they act on rows, one or many, only what they may change."""
         found = super().get_queryset(request)  # type: ignore[misc]
-        return found.visible_to(request.user) if self.access() is not None else found
+        if self.access() is None:
+            return found
+        return found.visible_to(request.user) if request.method in READING else found.changeable_by(request.user)
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Choices are rows that the person may see."""
+        """Choices are rows that the person may change: what is shared with them is not theirs to use."""
         related = db_field.remote_field.model
         if "queryset" not in kwargs and getattr(related, "access", None) is not None:
-            choices = related._default_manager.visible_to(request.user)  # noqa: SLF001 - Django's own idiom
+            choices = related._default_manager.changeable_by(request.user)  # noqa: SLF001 - Django's own idiom
             kwargs["queryset"] = choices.defer("credentials") if related is Device else choices
         return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
 
@@ -219,6 +224,14 @@ class OwnedAdmin(RoleMixin, ModelAdmin):
         actions = super().get_actions(request)
         actions.pop("delete_selected", None)
         return actions
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """No buttons on a row that is only theirs to look at."""
+        shown: list[Any] = super().get_actions_detail(request, object_id)
+        if not shown or role_of(request.user) is not Role.STAFF or not str(object_id).isdecimal():
+            return shown
+        row = self.get_queryset(request).only("pk").filter(pk=object_id).first()
+        return shown if row is None or may_change_row(request.user, row) else []
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """The form, told who is asking."""

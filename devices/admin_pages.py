@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import reverse
+
+from devices.access import may_change_row
 
 CONFIRMED = "confirmed"
 
@@ -44,7 +47,9 @@ def confirmed(request: HttpRequest) -> bool:
 
 
 def ask(request: HttpRequest, *, model_admin: Any, question: Question, obj: Any = None) -> TemplateResponse:
-    """The page that asks."""
+    """The page that asks, for those who may answer. Raises PermissionDenied."""
+    if obj is not None and not may_change_row(request.user, obj):
+        raise PermissionDenied
     return page(
         request,
         model_admin=model_admin,

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import action
 
 from devices import pairing, services
-from devices.access import may_change
+from devices.access import may_change_row
 from devices.admin_pages import Question, ask, change_url, confirmed, page, visible_or_404
 from devices.admin_text import label
 from devices.gateways import registry
@@ -117,7 +117,7 @@ class PairingPages:
     def _device(self, request: HttpRequest, object_id: int) -> Device:
         """The device, for those who may change it. Raises Http404 and PermissionDenied."""
         device: Device = visible_or_404(self, request, str(object_id))
-        if not may_change(request.user):
+        if not may_change_row(request.user, device):
             raise PermissionDenied
         if not registry.driver_for(device.gateway).pairing:
             raise Http404

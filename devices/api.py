@@ -185,7 +185,9 @@ class DeviceViewSet(
     @action(detail=False, methods=["post"], pagination_class=None, filterset_class=None)
     def reconnect(self, request: Request) -> Response:  # noqa: ARG002 - DRF's signature
         """Connect all devices anew that could not be reached or are still being tried, as after an outage."""
-        return Response({"devices": services.reconnect_all(devices=self.get_queryset())}, status=202)
+        return Response(
+            {"devices": services.reconnect_all(devices=self.get_queryset().changeable_by(self.user))}, status=202
+        )
 
     def _moved(self, move: Any, target: DeviceState) -> Response:
         """Move the device; being there already is fine, anything else is a conflict."""

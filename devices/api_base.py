@@ -44,7 +44,7 @@ class OwnedRelation(serializers.PrimaryKeyRelatedField):
             return found
         row = getattr(self.root, "instance", None)
         owner_id = getattr(row, "owner_id", None) or request.user.pk
-        return found.visible_to(request.user).filter(**{found.model.access.owner: owner_id})
+        return found.changeable_by(request.user).filter(**{found.model.access.owner: owner_id})
 
 
 class FiniteFloatField(serializers.FloatField):

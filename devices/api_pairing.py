@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices import pairing, services
-from devices.access import may_change
+from devices.access import may_change_row
 from devices.api_base import Conflict
 from devices.models import Device, PairingAttempt, PairingState
 
@@ -118,6 +118,6 @@ class PairingActions:
 
     def _changeable(self, request: Request) -> Device:
         device: Device = self.get_object()  # type: ignore[attr-defined]
-        if not may_change(request.user):
+        if not may_change_row(request.user, device):
             raise PermissionDenied
         return device

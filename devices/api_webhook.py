@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from devices import hook_keys
-from devices.access import may_change
+from devices.access import may_change_row
 from devices.hook_models import HookKey
 from devices.models import Device
 
@@ -63,8 +63,8 @@ class WebhookView(APIView):
     def _device(self, request: Request, pk: int) -> Device:
         """Somebody with whom a device is shared sees it, but not where its news comes in."""
         device: Device = get_object_or_404(Device.objects.visible_to(request.user).defer("credentials"), pk=pk)
-        if not may_change(request.user):
-            raise PermissionDenied("Your role may look at this device, but not at its webhook address.")
+        if not may_change_row(request.user, device):
+            raise PermissionDenied("You may look at this device, but not at its webhook address.")
         return device
 
     def _answer(self, request: Request, device: Device, key: HookKey | None) -> Response:

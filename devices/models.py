@@ -226,7 +226,7 @@ class Device(models.Model):
 
 
 class DeviceShare(models.Model):
-    """Lets a team member look at one device and what hangs on it."""
+    """Lets somebody look at one device and what hangs on it."""
 
     access = Access(owner="device__owner")
 

@@ -114,7 +114,7 @@ class BulkMixin:
         number = counted(self, request, queryset)
         if number is None:
             return None
-        devices = Device.objects.visible_to(request.user).filter(owner__in=queryset.order_by().values("owner"))
+        devices = Device.objects.changeable_by(request.user).filter(owner__in=queryset.order_by().values("owner"))
         form = BulkForm(request.POST if confirmed(request) else None, devices=devices)
         if form.is_valid() and one_owner(form, queryset, form.edit().device_id):
             user = cast("User", request.user)

@@ -49,7 +49,7 @@ class ConsentMixin:
 
     def consent_actions(self, request: HttpRequest, object_id: str) -> set[str]:
         """Names of the buttons that make sense for this lead as it is."""
-        lead = Lead.objects.visible_to(request.user).filter(pk=object_id).first()
+        lead = Lead.objects.changeable_by(request.user).filter(pk=object_id).first()
         if lead is None:
             return set()
         if lead.opted_out_at is not None:

@@ -93,7 +93,7 @@ class RulesForm(forms.Form):
         device: Any = self.fields.get("device")
         if device is not None:  # not there on a page that can only be read
             device.widget = AutocompleteSelect(Lead._meta.get_field("device"), admin.site)  # noqa: SLF001
-            device.queryset = Device.objects.visible_to(self.user).defer("credentials")
+            device.queryset = Device.objects.changeable_by(self.user).defer("credentials")
         stored = getattr(getattr(self, "instance", None), "rules", {})
         self.initial = {**_shown(stored), **self.initial}
 

@@ -60,7 +60,7 @@ class ChoiceSerializer(serializers.Serializer[Any]):
 
 def chosen(user: User, given: dict[str, Any]) -> tuple[QuerySet[Lead], int]:
     """The leads, and how many. Raises ValidationError and Conflict."""
-    mine: QuerySet[Lead] = Lead.objects.visible_to(user)
+    mine: QuerySet[Lead] = Lead.objects.changeable_by(user)
     if "ids" in given:
         wanted = set(given["ids"])
         leads = mine.filter(pk__in=wanted)
@@ -144,7 +144,7 @@ class BulkView(APIView):
         wanted = _edit_of(given)
         leads, number = chosen(user, given)
         if wanted.device_id is not None:
-            device = Device.objects.visible_to(user).filter(pk=wanted.device_id).defer("credentials").first()
+            device = Device.objects.changeable_by(user).filter(pk=wanted.device_id).defer("credentials").first()
             if device is None:
                 raise serializers.ValidationError(
                     {"set": {"device": "It does not exist, or you may not see it."}}, "does_not_exist"

@@ -199,7 +199,7 @@ class WaiverView(APIView):
     @extend_schema(operation_id="consent_waiver_end", responses=WaiverSerializer)
     def delete(self, request: Request, pk: int) -> Response:
         """End it; the row stays. Ended already is fine."""
-        waiver = get_object_or_404(ConsentWaiver.objects.visible_to(request.user), pk=pk)
+        waiver = get_object_or_404(ConsentWaiver.objects.changeable_by(request.user), pk=pk)
         consent.end_waiver(waiver=waiver, by=cast("User", request.user), now=timezone.now())
         waiver.refresh_from_db()
         return Response(WaiverSerializer(waiver).data)

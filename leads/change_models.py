@@ -32,6 +32,7 @@ class LeadChange(models.Model):
         API = "api", "API"
         WEBHOOK = "webhook", "Webhook"
         IMPORT = "import", "Import"
+        SYSTEM = "system", "By itself"
 
     access = Access(owner="lead__owner", device="lead__device")
 

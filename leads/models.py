@@ -66,6 +66,12 @@ class Lead(models.Model):
         related_name="+",
         help_text="Which import this lead came with.",
     )
+    times_replied = models.IntegerField(
+        default=0,
+        db_default=0,
+        editable=False,
+        help_text="How often they wrote to us: what is not to go out after a reply is claimed by this number.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -89,6 +95,8 @@ class Lead(models.Model):
             GinIndex(name_words(), name="lead_name_words"),
             # the list and the number of those without consent
             models.Index(fields=["owner", "id"], name="lead_no_consent", condition=Q(consent_at__isnull=True)),
+            # sequences: whose triggers may have changed since the last look
+            models.Index(fields=["updated_at"], name="lead_tagged_updated", condition=~Q(triggers=[])),
             # the list of those a person has to decide about
             models.Index(fields=["id"], name="lead_in_review", condition=Q(review_at__isnull=False)),
             # the list and the number of those who refused

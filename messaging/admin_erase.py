@@ -24,7 +24,7 @@ class EraseViews:
         """Ask; on yes, erase."""
         if not may_change(request.user):
             raise PermissionDenied
-        lead = get_object_or_404(Lead.objects.visible_to(request.user), pk=object_id)
+        lead = get_object_or_404(Lead.objects.changeable_by(request.user), pk=object_id)
         if not confirmed(request):
             files = LeadImport.objects.filter(owner_id=lead.owner_id).exclude(file="")
             drafts = files.filter(state=LeadImport.State.DRAFT).exists()

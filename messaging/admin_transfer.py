@@ -54,8 +54,8 @@ class TransferMixin:
         if number is None:
             return None
         owners = queryset.order_by().values("owner")
-        devices = Device.objects.visible_to(request.user).filter(owner__in=owners)
-        pools = Pool.objects.visible_to(request.user).filter(owner__in=owners)
+        devices = Device.objects.changeable_by(request.user).filter(owner__in=owners)
+        pools = Pool.objects.changeable_by(request.user).filter(owner__in=owners)
         pools = pools.annotate(size=Count("devices")).filter(size__gt=0)
         form = TransferForm(request.POST if confirmed(request) else None, devices=devices, pools=pools)
         if form.is_valid() and one_owner(form, queryset, form.chosen()[0].pk):

@@ -270,7 +270,7 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
         given = RetrySerializer(data=request.data)
         given.is_valid(raise_exception=True)
         wanted = given.validated_data
-        found = Message.objects.visible_to(request.user).filter(state=State.FAILED).order_by("pk")
+        found = Message.objects.changeable_by(request.user).filter(state=State.FAILED).order_by("pk")
         if "batch" in wanted:
             found = found.filter(batch_id=wanted["batch"])
         if "messages" in wanted:
@@ -280,7 +280,7 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
             now=timezone.now(),
             insist=wanted["insist"],
         )
-        held = Message.objects.visible_to(request.user).filter(state=State.PENDING, error_code=holding.MISSING)
+        held = Message.objects.changeable_by(request.user).filter(state=State.PENDING, error_code=holding.MISSING)
         if "batch" in wanted:
             held = held.filter(batch_id=wanted["batch"])
         if "messages" in wanted:
@@ -306,7 +306,7 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
         wanted = dict(given.validated_data)
         verdict, ids = wanted.pop("verdict"), wanted.pop("messages", None)
         now = timezone.now()
-        found: QuerySet[Message] = Message.objects.visible_to(request.user)
+        found: QuerySet[Message] = Message.objects.changeable_by(request.user)
         if ids is not None:
             found = found.filter(pk__in=ids)
         if wanted or ids is None:

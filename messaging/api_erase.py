@@ -34,6 +34,6 @@ class EraseView(APIView):
     def post(self, request: Request, pk: int) -> Response:
         """Delete the lead and its history, strip its messages, empty the rejected rows of imports that speak of it, and
         remove the owner's uploaded files. The number stays suppressed, as a hash. For good."""
-        lead = get_object_or_404(Lead.objects.visible_to(request.user), pk=pk)
+        lead = get_object_or_404(Lead.objects.changeable_by(request.user), pk=pk)
         done = erasing.erase(lead=lead, by=cast("User", request.user), now=timezone.now())
         return Response(ErasedSerializer(done).data)

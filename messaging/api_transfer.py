@@ -80,14 +80,14 @@ class TransferView(APIView):
 
 def _devices(user: User, given: dict[str, Any]) -> list[Device]:
     """Raises ValidationError."""
-    mine = Device.objects.visible_to(user).defer("credentials").order_by("pk")
+    mine = Device.objects.changeable_by(user).defer("credentials").order_by("pk")
     if "device" in given:
         if not (found := list(mine.filter(pk=given["device"]))):
             raise serializers.ValidationError(
                 {"device": f"{given['device']} does not exist, or you may not see it."}, "does_not_exist"
             )
         return found
-    if not Pool.objects.visible_to(user).filter(pk=given["pool"]).exists():
+    if not Pool.objects.changeable_by(user).filter(pk=given["pool"]).exists():
         raise serializers.ValidationError(
             {"pool": f"{given['pool']} does not exist, or you may not see it."}, "does_not_exist"
         )

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from messaging.dispatch.statements import IN_DOUBT
 from messaging.models import Batch, BatchState, Stream
@@ -37,11 +37,11 @@ ENDS = {
 _END = """
 WITH chosen AS (
     SELECT p.id FROM unnest(%(streams)s::bigint[]) AS s(id)
-    CROSS JOIN LATERAL (SELECT id FROM messaging_message WHERE stream_id = s.id AND state = 'pending'
+    CROSS JOIN LATERAL (SELECT id FROM messaging_message WHERE stream_id = s.id AND state = 'pending'{old}
                         ORDER BY due_at, id LIMIT %(most)s) p
     UNION ALL
     SELECT id FROM messaging_message
-    WHERE device_id = ANY(%(devices)s) AND state = 'queued' AND stream_id = ANY(%(streams)s)
+    WHERE device_id = ANY(%(devices)s) AND state = 'queued' AND stream_id = ANY(%(streams)s){old}
 ), ended AS (
     UPDATE messaging_message m
     SET state = CASE WHEN {in_doubt} THEN 'unknown' ELSE %(state)s END, error_code = %(code)s, error_text = %(text)s
@@ -63,18 +63,38 @@ _COLUMNS = {State.CANCELLED: "cancelled", State.FAILED: "failed", State.EXPIRED:
 
 def end_unsent(*, batch_id: int, state: State, code: str, text: str, seconds: float = SECONDS) -> int:
     """Move what nothing has left for yet to ``state``, for up to ``seconds``; returns how many messages."""
+    return _end(Stream.objects.filter(batch_id=batch_id), state=state, code=code, text=text, seconds=seconds)
+
+
+def end_unsent_of(
+    *, device_id: int, state: State, code: str, text: str, made_before: datetime | None = None, seconds: float = SECONDS
+) -> int:
+    """The same for everything that waits at one device, whatever its batch; or only for what was made before then."""
+    streams = Stream.objects.filter(device_id=device_id)
+    return _end(streams, state=state, code=code, text=text, seconds=seconds, made_before=made_before)
+
+
+def _end(
+    streams: QuerySet[Stream],
+    *,
+    state: State,
+    code: str,
+    text: str,
+    seconds: float,
+    made_before: datetime | None = None,
+) -> int:
     ends_at, number = monotonic() + seconds, 0
-    open_streams = Stream.objects.filter(batch_id=batch_id, is_open=True).order_by("device_id")
-    rows = list(open_streams.values_list("pk", "device_id"))
+    rows = list(streams.filter(is_open=True).order_by("device_id", "id").values_list("pk", "device_id"))
     for first in range(0, len(rows), STREAMS_AT_ONCE):
         some = rows[first : first + STREAMS_AT_ONCE]
         params: dict[str, Any] = {
             "streams": [stream for stream, _ in some],
-            "devices": [device for _, device in some],
+            "devices": sorted({device for _, device in some}),
             "most": MESSAGES_PER_STREAM,
             "state": state.value,
             "code": code,
             "text": text[:300],
+            "made_before": made_before,
         }
         while (ended := _end_some(params, column=_COLUMNS[state])) and monotonic() < ends_at:
             number += ended
@@ -86,7 +106,8 @@ def end_unsent(*, batch_id: int, state: State, code: str, text: str, seconds: fl
 
 def _end_some(params: dict[str, Any], *, column: str) -> int:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_END.format(column=column, in_doubt=IN_DOUBT), params)
+        old = " AND created_at < %(made_before)s" if params["made_before"] is not None else ""
+        cursor.execute(_END.format(column=column, in_doubt=IN_DOUBT, old=old), params)
         number = int(cursor.fetchone()[0])
         if number:
             # Their lanes are free. After the commit: a record that waits for one of these streams holds its device.

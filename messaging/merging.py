@@ -38,6 +38,15 @@ UPDATE messaging_message SET phone = %(phone)s
 WHERE lead_id = %(other)s AND state = 'pending' AND attempts = 0
 """
 
+# From here on the two have written together as often as each of them. What was bound to the number of one's replies,
+# and was not outrun by one, is bound to that; what was, stays below it.
+_BIND = """
+UPDATE messaging_message m SET reply_no = %(together)s
+FROM leads_lead l
+WHERE l.id = m.lead_id AND m.lead_id IN (%(survivor)s, %(other)s) AND m.reply_no = l.times_replied
+  AND m.state IN ('pending', 'queued', 'sending', 'unknown', 'failed')
+"""
+
 
 def hold_devices(*, other: Lead) -> None:
     """Lock the devices that something waits at for ``other``, before its row: device → lead → message → stream."""
@@ -50,11 +59,14 @@ def repoint(*, survivor: Lead, other: Lead) -> int:
 
     Call it with both rows locked.
     """
-    who: dict[str, Any] = {"other": other.pk, "phone": survivor.phone}
+    together = survivor.times_replied + other.times_replied
+    who: dict[str, Any] = {"survivor": survivor.pk, "other": other.pk, "phone": survivor.phone, "together": together}
     with connection.cursor() as cursor:
         cursor.execute(_DROP, who)
         cancelled = int(cursor.fetchone()[0])
         cursor.execute(_READDRESS, who)
+        cursor.execute(_BIND, who)
+    Lead.objects.filter(pk=survivor.pk).update(times_replied=together)
     Message.objects.filter(lead=other).update(lead=survivor)
     InboundMessage.objects.filter(lead=other).update(lead=survivor)
     return cancelled

@@ -162,6 +162,12 @@ class Message(models.Model):
         default=timezone.now,
         help_text="When it is next to be sent or, if its outcome is unknown, to be settled.",
     )
+    reply_no = models.IntegerField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Goes out only while its lead has written this often; empty: however often. -1: withdrawn.",
+    )
     lane = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)
     release_no = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
@@ -375,3 +381,4 @@ class Halt(models.Model):
 
 from messaging.day_models import DayCount, DayCursor, StreamMark  # noqa: E402, F401 - found here
 from messaging.media.models import MediaFile  # noqa: E402, F401 - Django looks for models here
+from messaging.worker_models import Pulse, WorkerProcess  # noqa: E402, F401 - found here

@@ -12,7 +12,6 @@ import signal
 import socket
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -32,6 +31,7 @@ from messaging.dispatch.pool import shared_pool
 from messaging.dispatch.publish import session_bell
 from messaging.dispatch.reconnect import pardon
 from messaging.expecting import expected
+from messaging.memory import resident_mb
 from messaging.news import take_in
 
 log = structlog.get_logger(__name__)
@@ -101,7 +101,7 @@ class SessionWorker:
         log.info("sessions.closed", sessions=closed, shards=sorted(shards), hurry=hurry)
 
     def _status(self) -> Status:
-        memory_mb = _resident_mb()
+        memory_mb = resident_mb()
         worn = (
             self.house.connects >= settings.FLOTILLA_SESSION_HOST_CONNECTS
             or memory_mb >= settings.FLOTILLA_SESSION_HOST_MB
@@ -144,15 +144,6 @@ def _stop_listening(consumer: Any, bell: str) -> None:
         consumer.cancel_task_queue(bell)
     else:
         consumer.app.amqp.queues.deselect(bell)
-
-
-def _resident_mb() -> int:
-    """Memory of this process (proc(5)); 0 where there is no such file."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
 def _take_in(gateway: str, news: Sequence[News]) -> None:

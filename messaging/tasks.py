@@ -5,7 +5,18 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from messaging import days, ending, failures, look_ups, receipts, refreshing, services, settling, squaring
+from messaging import (
+    days,
+    ending,
+    failures,
+    look_ups,
+    receipts,
+    refreshing,
+    services,
+    settling,
+    squaring,
+    workers,
+)
 from messaging.dispatch import failover, holding
 from messaging.dispatch import recover as recovery
 from messaging.dispatch.release import release_due
@@ -92,6 +103,12 @@ def fail_over() -> None:
 def square_counters() -> None:
     """Beat, every minute: compare counters with rows, a bounded number at a time."""
     squaring.square_due(now=timezone.now())
+
+
+@shared_task(name="messaging.pulse")
+def pulse() -> None:
+    """Beat, every five seconds: a sign that ticks are carried out."""
+    workers.note_pulse(now=timezone.now())
 
 
 @shared_task(name="messaging.archive_failed")

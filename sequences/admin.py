@@ -1,82 +1,132 @@
-"""Sequences and enrolments in the admin."""
+"""Sequences in the admin: their steps, their life, and how far they are."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from django.contrib import admin
-from django.db.models import Count, QuerySet
-from django.http import HttpRequest
-from django.utils.safestring import SafeString
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.db.models import Count
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
-from unfold.decorators import display
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
 
-from devices.admin_base import InfinitePaginator, OwnedAdmin, OwnedInline, ReadOnlyAdmin
-from devices.admin_filters import VisibleSelectFilter
-from devices.admin_text import label
-from sequences.models import Enrolment, EnrolmentState, Sequence, SequenceState, Step
+from devices.access import may_change
+from devices.admin_base import OwnedAdmin, OwnedInline
+from devices.admin_pages import Question, ask, back_to, change_url, confirmed, fragment, visible_or_404
+from sequences import editing, progress, services
+from sequences.admin_enrolments import EnrolmentAdmin
+from sequences.admin_words import SEQUENCE_COLOURS, edit_question, state_of, timeline
+from sequences.models import Sequence, SequenceState, Step
 
-SEQUENCE_COLOURS = {
-    SequenceState.DRAFT: "default",
-    SequenceState.ACTIVE: "success",
-    SequenceState.PAUSED: "warning",
-}
-ENROLMENT_COLOURS = {
-    EnrolmentState.ACTIVE: "info",
-    EnrolmentState.PAUSED: "warning",
-    EnrolmentState.COMPLETED: "success",
-    EnrolmentState.EXITED: "default",
-    EnrolmentState.FAILED: "danger",
-}
+__all__ = ["EnrolmentAdmin", "SequenceAdmin"]
 
 
 class StepInline(OwnedInline):
-    """The messages, in their order."""
+    """The messages, in their order: a draft, once the sequence has been active."""
 
     model = Step
-    fields = ("position", "delay_minutes", "text")
+    fields = (
+        "position", "delay_minutes", "window_start", "window_end", "weekdays", "text", "on_reply", "reply_goes_to",
+        "wait_minutes", "silence_goes_to", "ends",
+    )  # fmt: skip
     ordering = ("position",)
+    ordering_field = "position"
 
 
 @admin.register(Sequence)
 class SequenceAdmin(OwnedAdmin):
     """Messages that follow one another."""
 
-    list_display = ("name", "state_label", "trigger", "steps", "active", "completed", "created_at")
+    list_display = ("name", "state_label", "trigger", "steps", "active", "completed", "percent", "created_at")
     list_filter = (("state", ChoicesDropdownFilter),)
     search_fields = ("name",)
     search_help_text = "Name of the sequence"
     autocomplete_fields = ("next_sequence",)
     inlines = (StepInline,)
+    readonly_fields = ("state_label", "way")
+    actions_detail = ("activate_sequence", "apply_sequence", "pause_sequence", "resume_sequence")
+    change_form_outer_before_template = "admin/sequences/sequence_progress.html"
     fieldsets = (
-        (None, {"fields": ["owner", "name", "state", "trigger", "next_sequence"]}),
-        ("Pacing", {"fields": ["delay_min_seconds", "delay_max_seconds"]}),
+        (None, {"fields": ["owner", "name", "state_label", "way"]}),
+        ("Coming in", {"fields": ["trigger", "re_entry"]}),
+        ("Going out", {"fields": ["exit_on_reply", "goal", "on_failure", "next_sequence"]}),
+        ("Pacing", {"fields": ["delay_min_seconds", "delay_max_seconds", "late_hours", "time_zone"]}),
     )
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
+        """A sequence has no state and no way before it exists."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is not None:
+            return fieldsets
+        (_, first), *rest = fieldsets
+        fields = [name for name in first["fields"] if name not in {"state_label", "way"}]
+        return [(None, {**first, "fields": fields}), *rest]
+
+    def get_urls(self) -> list[URLPattern]:
+        """The moving part of a sequence's page."""
+        view = self.admin_site.admin_view(self.progress_view)
+        return [path("<int:object_id>/progress/", view, name="sequences_sequence_progress"), *super().get_urls()]
+
+    def get_actions_detail(self, request: HttpRequest, object_id: int) -> list[Any]:
+        """Only what applies to the sequence as it is."""
+        sequence = self.get_queryset(request).filter(pk=object_id).first() if str(object_id).isdecimal() else None
+        apply = {
+            SequenceState.DRAFT: {"activate_sequence"},
+            SequenceState.ACTIVE: {"apply_sequence", "pause_sequence"},
+            SequenceState.PAUSED: {"apply_sequence", "resume_sequence"},
+        }
+        wanted = apply[SequenceState(sequence.state)] if sequence is not None else set[str]()
+        found = super().get_actions_detail(request, object_id)
+        return [each for each in found if any(each.action_name.endswith(f"_{name}") for name in wanted)]
+
+    def has_operate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Those who may change things."""
+        return may_change(request.user)
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Only while nobody has been enrolled: what was sent keeps its history."""
-        used = isinstance(obj, Sequence) and obj.enrolments.exists()
+        """Only what never was active and nobody has been enrolled in: what was sent keeps its history."""
+        used = isinstance(obj, Sequence) and (obj.version_id is not None or obj.enrolments.exists())
         return super().has_delete_permission(request, obj) and not used
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """The sequence, below how far it is. Somebody else's is as if it were not there."""
+        sequence = self.get_object(request, object_id)
+        context: dict[str, Any] = {}
+        if sequence is not None:
+            context = {
+                **state_of(sequence, now=timezone.now()),
+                "poll_url": reverse("admin:sequences_sequence_progress", args=[sequence.pk]),
+            }
+        return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    def progress_view(self, request: HttpRequest, object_id: int) -> JsonResponse:
+        """The moving part of that page."""
+        sequence = visible_or_404(self, request, str(object_id))
+        return fragment(template="admin/sequences/sequence_state.html", context=state_of(sequence, now=timezone.now()))
+
     def attach(self, request: HttpRequest, rows: list[Sequence]) -> None:
-        """Steps and enrolments of the sequences on this page: two queries."""
+        """Steps and enrolments of the sequences on this page: four queries, none of them over enrolments."""
         steps = dict(Step.objects.filter(sequence__in=rows).order_by().values_list("sequence_id").annotate(Count("id")))
-        enrolled: dict[tuple[int, str], int] = {
-            (sequence_id, state): number
-            for sequence_id, state, number in Enrolment.objects.filter(sequence__in=rows)
-            .order_by()
-            .values_list("sequence_id", "state")
-            .annotate(Count("id"))
-        }
+        found = progress.of(rows, now=timezone.now())
         for row in rows:
             row.step_count = steps.get(row.pk, 0)  # type: ignore[attr-defined]
-            row.active_count = enrolled.get((row.pk, EnrolmentState.ACTIVE), 0)  # type: ignore[attr-defined]
-            row.completed_count = enrolled.get((row.pk, EnrolmentState.COMPLETED), 0)  # type: ignore[attr-defined]
+            row.far = found[row.pk]  # type: ignore[attr-defined]
 
     @display(description="State", ordering="state", label=SEQUENCE_COLOURS)
     def state_label(self, sequence: Sequence) -> tuple[str, str]:
         """The state, coloured."""
         return sequence.state, sequence.get_state_display()
+
+    @display(description="The way")
+    def way(self, sequence: Sequence) -> Any:
+        """The steps of the draft in words."""
+        return timeline(sequence)
 
     @display(description="Steps")
     def steps(self, sequence: Any) -> str:
@@ -86,39 +136,93 @@ class SequenceAdmin(OwnedAdmin):
     @display(description="Active")
     def active(self, sequence: Any) -> str:
         """Leads that have a step ahead."""
-        return f"{sequence.active_count:,}"
+        return f"{sequence.far.active + sequence.far.paused:,}"
 
     @display(description="Completed")
     def completed(self, sequence: Any) -> str:
         """Leads that came to the end."""
-        return f"{sequence.completed_count:,}"
+        return f"{sequence.far.completed:,}"
 
+    @display(description="Done")
+    def percent(self, sequence: Any) -> str:
+        """Share of leads with nothing ahead."""
+        return f"{sequence.far.percent:.0f} %" if sequence.far.total else "–"
 
-@admin.register(Enrolment)
-class EnrolmentAdmin(ReadOnlyAdmin):
-    """Leads inside sequences."""
+    @action(description="Activate", icon="play_arrow", permissions=["operate"], variant=ActionVariant.PRIMARY)
+    def activate_sequence(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Let leads in; what is wrong with the draft is named first."""
+        sequence = visible_or_404(self, request, object_id)
+        problems = editing.problems_of(sequence)
+        if not confirmed(request) or problems:
+            trigger = f"Leads with the tag “{sequence.trigger}” enter by themselves. " if sequence.trigger else ""
+            question = Question(
+                title=f"Activate “{sequence}”?",
+                text=f"{trigger}Its steps go out to whoever enters.",
+                button="" if problems else "Activate",
+                back=change_url(sequence),
+                facts=(("Steps", sequence.steps.count()),),
+                warnings=tuple(problem.text for problem in problems),
+            )
+            return ask(request, model_admin=self, obj=sequence, question=question)
+        services.activate(sequence=sequence, by=cast("User", request.user), now=timezone.now())
+        self._tell(request, sequence, "is active.")
+        return back_to(sequence)
 
-    list_display = ("lead", "sequence", "state_label", "next_step_no", "due_at", "enrolled_at", "reason")
-    list_filter = (("state", ChoicesDropdownFilter), ("sequence", VisibleSelectFilter))
-    paginator = InfinitePaginator
-    sortable_by = ()  # the newest first is an index; anything else sorts the whole table
-    fieldsets = (
-        (None, {"fields": ["lead", "sequence", "state_label", "reason"]}),
-        ("Now", {"fields": ["next_step_no", "due_at", "last_batch"]}),
-        ("Times", {"fields": ["enrolled_at", "finished_at"]}),
-    )
-    readonly_fields = ("state_label", "next_step_no")
+    @action(description="Apply the steps", icon="published_with_changes", permissions=["operate"])
+    def apply_sequence(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show what the draft changes and for how many; on yes, make it the version in force."""
+        sequence = visible_or_404(self, request, object_id)
+        seen = editing.preview(sequence)
+        if not confirmed(request) or seen.problems or request.POST.get("digest") != seen.digest:
+            return ask(request, model_admin=self, obj=sequence, question=edit_question(sequence, seen))
+        try:
+            version = editing.apply(
+                sequence=sequence, digest=seen.digest, by=cast("User", request.user), now=timezone.now()
+            )
+        except (editing.DraftChanged, editing.NotReady):
+            return ask(
+                request, model_admin=self, obj=sequence, question=edit_question(sequence, editing.preview(sequence))
+            )
+        words = f"has version {version.number} in force." if version else "was up to date."
+        self._tell(request, sequence, words)
+        return back_to(sequence)
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Enrolment]:
-        """With the names that the list shows."""
-        return super().get_queryset(request).select_related("lead", "sequence", "next_step", "last_batch")
+    @action(description="Pause", icon="pause", permissions=["operate"])
+    def pause_sequence(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Let nobody in and send nothing more."""
+        return self._operate(request, object_id, pauses=True)
 
-    @display(description="State", ordering="state")
-    def state_label(self, enrolment: Enrolment) -> SafeString:
-        """The state, coloured."""
-        return label(enrolment.get_state_display(), colour=ENROLMENT_COLOURS[EnrolmentState(enrolment.state)])
+    @action(description="Resume", icon="play_arrow", permissions=["operate"])
+    def resume_sequence(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Go on."""
+        return self._operate(request, object_id, pauses=False)
 
-    @display(description="Next step")
-    def next_step_no(self, enrolment: Enrolment) -> str:
-        """The position of the step ahead."""
-        return str(enrolment.next_step.position) if enrolment.next_step else "–"
+    def _operate(self, request: HttpRequest, object_id: str, *, pauses: bool) -> HttpResponse:
+        """Ask, then do."""
+        sequence = visible_or_404(self, request, object_id)
+        if not confirmed(request):
+            far = progress.of([sequence], now=timezone.now())[sequence.pk]
+            text = (
+                "Nobody enters, and nothing more is sent, until it is resumed."
+                if pauses
+                else f"Of what became overdue one step per lead goes out; what is later than {sequence.late_hours:,} "
+                "hours is skipped."
+            )
+            question = Question(
+                title=f"{'Pause' if pauses else 'Resume'} “{sequence}”?",
+                text=text,
+                button="Pause" if pauses else "Resume",
+                back=change_url(sequence),
+                facts=(("Leads that are in it", f"{far.active + far.paused:,}"),),
+            )
+            return ask(request, model_admin=self, obj=sequence, question=question)
+        if pauses:
+            services.pause(sequence=sequence)
+        else:
+            services.resume(sequence=sequence, now=timezone.now())
+        self._tell(request, sequence, "is paused." if pauses else "goes on.")
+        return back_to(sequence)
+
+    def _tell(self, request: HttpRequest, sequence: Sequence, words: str) -> None:
+        self.log_change(request, sequence, f"“{sequence}” {words}")
+        self.message_user(request, f"“{sequence}” {words}", messages.SUCCESS)

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from messaging.dispatch.pool import shared_pool
+from tests import emptying
+
+emptying.install()
 
 
 @pytest.fixture(scope="session")

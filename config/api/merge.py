@@ -44,7 +44,7 @@ class MergeView(APIView):
     def post(self, request: Request, pk: int) -> Response:
         """This lead stays, with its number; the other's details, history and enrolments come over. Any opt-out stays,
         for both numbers. For good."""
-        mine = Lead.objects.visible_to(request.user)
+        mine = Lead.objects.changeable_by(request.user)
         survivor = get_object_or_404(mine, pk=pk)
         form = MergeSerializer(data=request.data)
         form.is_valid(raise_exception=True)

@@ -9,7 +9,9 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 
 from campaigns.api import CampaignViewSet, RunViewSet
+from config.api.audit import AuditViewSet
 from config.api.deleting import DeviceEndpoint, LeadEndpoint
+from config.api.health import HealthView, StatsView
 from config.api.merge import MergeView
 from config.api.schema import Generator
 from config.api.tokens import LogoutView, TokenView
@@ -26,9 +28,11 @@ from messaging.api_halt import HaltView
 from messaging.api_history import HistoryView
 from messaging.api_media import MediaViewSet
 from messaging.api_transfer import TransferView
+from sequences.api import EnrolmentViewSet, SequenceViewSet
 
 router = SimpleRouter(trailing_slash=False)
 router.register("devices", DeviceEndpoint)
+router.register("audit", AuditViewSet, basename="audit")
 router.register("pools", PoolViewSet)
 router.register("leads/imports", LeadImportViewSet, basename="lead-import")
 router.register("leads/sources", LeadSourceViewSet, basename="lead-source")
@@ -38,11 +42,15 @@ router.register("campaigns", CampaignViewSet)
 router.register("runs", RunViewSet)
 router.register("messages", MessageViewSet)
 router.register("media", MediaViewSet, basename="media")
+router.register("sequences", SequenceViewSet)
+router.register("enrolments", EnrolmentViewSet)
 
 v1 = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/logout", LogoutView.as_view(), name="logout"),
     path("devices/<int:pk>/webhook", WebhookView.as_view(), name="device-webhook"),
+    path("health", HealthView.as_view(), name="health"),
+    path("stats", StatsView.as_view(), name="stats"),
     path("halt", HaltView.as_view(), name="halt"),
     path("leads/bulk", BulkView.as_view(), name="leads-bulk"),
     path("leads/transfer", TransferView.as_view(), name="leads-transfer"),

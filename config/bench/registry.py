@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from config.bench import end_to_end, fan_out, imports, mixed_fleet, pacing, queues, release, segments, single_device
+from config.bench import (
+    end_to_end,
+    enrolments,
+    fan_out,
+    imports,
+    mixed_fleet,
+    pacing,
+    queues,
+    release,
+    segments,
+    single_device,
+)
 from config.bench.kind import Bench
 
 BENCHES: tuple[Bench, ...] = (
@@ -15,6 +26,7 @@ BENCHES: tuple[Bench, ...] = (
     release.BENCH,
     segments.BENCH,
     mixed_fleet.BENCH,
+    enrolments.BENCH,
 )
 
 BY_NAME: dict[str, Bench] = {bench.name: bench for bench in BENCHES}

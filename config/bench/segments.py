@@ -94,7 +94,7 @@ def run(stage: Stage, plan: Plan) -> list[Line]:
     counts = {name: count(rules) for name, rules in RULES.items()}
     lists = {f"list {query}": get(f"/api/v1/leads?{query}") for query in FILTERS}
     narrowed = {f"list of {name}": get(f"/api/v1/leads?segment={each.pk}") for name, each in made.items()}
-    deepest = f"p={BoundedPaginator.bound // OwnedAdmin.list_per_page}"
+    deepest = f"p={min(BoundedPaginator.bound, plan.leads) // OwnedAdmin.list_per_page}"
     pages = {f"admin {query}": get(f"/admin/leads/lead/?{query}") for query in (*ADMIN_FILTERS, deepest)}
     pages |= {f"admin {name}": get(f"/admin/leads/lead/?segment={each.pk}") for name, each in made.items()}
     kinds: tuple[tuple[str, str, Mapping[str, Callable[[], HttpResponseBase]], float], ...] = (

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from campaigns import services as campaigns
 from campaigns.models import Run, RunState
+from config.demo.drip import drip
 from config.demo.fleet import FAULTS, Cast, make_campaign, make_cast
 from config.demo.ledger import Judge
 from config.demo.verdict import Verdict, judge
@@ -30,8 +31,10 @@ class VoyageFailed(Exception):  # noqa: N818 - reads as a fact
     """The demo cannot go on, in one line for a person."""
 
 
-def sail(*, console: Console, source: Path, devices: int, judge_url: str, judge_token: str) -> Verdict:
-    """Import, launch, watch, compare. Raises VoyageFailed."""
+def sail(
+    *, console: Console, source: Path, devices: int, judge_url: str, judge_token: str, web_url: str = ""
+) -> Verdict:
+    """Import, launch, watch, compare; then a sequence. Raises VoyageFailed."""
     if (halt := halting.current()) is not None:
         because = f" ({halt.reason})" if halt.reason else ""
         raise VoyageFailed(f"Everything is stopped{because}. manage.py resume goes on.")
@@ -54,6 +57,7 @@ def sail(*, console: Console, source: Path, devices: int, judge_url: str, judge_
     assert run.batch_id is not None  # noqa: S101 - a run that failed to start was told in watch()
     verdict = judge(batch_id=run.batch_id, entries=witness.entries())
     report(console=console, counts=campaigns.progress(run), verdict=verdict)
+    drip(console=console, cast=cast, witness=witness, web_url=web_url)
     return verdict
 
 

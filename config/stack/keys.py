@@ -39,6 +39,11 @@ _MAKERS: dict[str, Callable[[], str]] = {
 }
 
 
+def new_keys() -> dict[str, str]:
+    """A fresh set, by the names of the variables; kept nowhere."""
+    return {name: make() for name, make in _MAKERS.items()}
+
+
 def local_secrets(root: Path | None = None) -> Mapping[str, str]:
     """The secrets below ``root`` (by default the local root), made on first use. Two at once agree on one set."""
     return _secrets(root or local_root())
@@ -51,7 +56,7 @@ def _secrets(root: Path) -> Mapping[str, str]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        text = create_once(path, json.dumps({name: make() for name, make in _MAKERS.items()}, indent=2))
+        text = create_once(path, json.dumps(new_keys(), indent=2))
     except OSError as error:
         raise StackError(f"{path} cannot be read: {error.strerror}.") from None
     found = _parse(path, text)

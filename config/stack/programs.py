@@ -137,7 +137,7 @@ def programs(
     }
     private = {
         "DATABASE_URL", "REDIS_URL", "FLOTILLA_SECRET_KEY", "FLOTILLA_FIELD_KEYS", "FLOTILLA_WEBHOOK_SECRETS",
-        "FLOTILLA_SUPPRESSION_KEYS",
+        "FLOTILLA_SUPPRESSION_KEYS", "FLOTILLA_METRICS_TOKEN",
     }  # fmt: skip
     stranger = {name: value for name, value in common.items() if name not in private}
     celery = (python, "-m", "celery", "-A", "config")

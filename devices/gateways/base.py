@@ -364,6 +364,15 @@ class CredentialField:
     required: bool = True
 
 
+WEBHOOK_SECRET = CredentialField(
+    name="webhook_secret",
+    label="Webhook secret",
+    help_text="What this device's gateway signs receipts and replies with, where it has one of its own.",
+    required=False,
+)
+"""For drivers that sign with a secret that a person chose; it counts at the device's own webhook address."""
+
+
 @dataclass(frozen=True, slots=True)
 class Carries:
     """What a gateway takes of one content type. None: no limit is published.

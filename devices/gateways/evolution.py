@@ -33,6 +33,7 @@ from urllib.parse import quote
 
 from devices.gateways import http, payloads, webhooks, whatsmeow
 from devices.gateways.base import (
+    WEBHOOK_SECRET,
     Accepted,
     BadSignature,
     Carries,
@@ -219,6 +220,7 @@ class EvolutionDriver:
     credential_fields: ClassVar[tuple[CredentialField, ...]] = (
         CredentialField("instance", "Instance", "The instance's name on the server.", secret=False),
         CredentialField("apikey", "API key", "The server's key, or the instance's own."),
+        WEBHOOK_SECRET,
     )
 
     def connect(self, config: DeviceConfig) -> EvolutionClient:

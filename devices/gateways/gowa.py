@@ -33,6 +33,7 @@ from urllib.parse import quote
 
 from devices.gateways import http, payloads, webhooks, whatsmeow
 from devices.gateways.base import (
+    WEBHOOK_SECRET,
     Accepted,
     Carries,
     ContentType,
@@ -215,6 +216,7 @@ class GowaDriver:
         CredentialField("device_id", "Device id", "The device's name on the server.", secret=False),
         CredentialField("username", "User", "The server's own log-in, if it has one.", secret=False, required=False),
         CredentialField("password", "Password", "Belongs to the user.", required=False),
+        WEBHOOK_SECRET,
     )
 
     def connect(self, config: DeviceConfig) -> GowaClient:

@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 from devices.gateways import http, webhooks
 from devices.gateways.base import (
+    WEBHOOK_SECRET,
     Absent,
     Accepted,
     CannotSay,
@@ -200,6 +201,7 @@ class SimulatorDriver:
     default_base_url: ClassVar[str] = "http://127.0.0.1:8030"
     credential_fields: ClassVar[tuple[CredentialField, ...]] = (
         CredentialField(name="token", label="Device token", help_text="Any text: an unknown device springs to life."),
+        WEBHOOK_SECRET,
     )
 
     def connect(self, config: DeviceConfig) -> SimulatorClient:

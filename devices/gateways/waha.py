@@ -27,6 +27,7 @@ from urllib.parse import quote
 
 from devices.gateways import http, payloads, webhooks, whatsmeow
 from devices.gateways.base import (
+    WEBHOOK_SECRET,
     Accepted,
     Carries,
     ContentType,
@@ -218,6 +219,7 @@ class WahaDriver:
     credential_fields: ClassVar[tuple[CredentialField, ...]] = (
         CredentialField("session", "Session", "The session's name on the server.", secret=False),
         CredentialField("api_key", "API key", "The server's key."),
+        WEBHOOK_SECRET,
     )
 
     def connect(self, config: DeviceConfig) -> WahaClient:

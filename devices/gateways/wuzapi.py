@@ -28,6 +28,7 @@ from urllib.parse import parse_qs
 
 from devices.gateways import http, payloads, webhooks, whatsmeow
 from devices.gateways.base import (
+    WEBHOOK_SECRET,
     Accepted,
     Carries,
     ContentType,
@@ -198,6 +199,7 @@ class WuzapiDriver:
     default_base_url: ClassVar[str] = "http://127.0.0.1:8080"
     credential_fields: ClassVar[tuple[CredentialField, ...]] = (
         CredentialField("token", "Token", "The user's token, made by the server's admin."),
+        WEBHOOK_SECRET,
     )
 
     def connect(self, config: DeviceConfig) -> WuzapiClient:

@@ -45,6 +45,7 @@ TYPES: Final = {
     "references": "text[]",
     "release_no": "int",
     "release_nos": "int[]",
+    "report": "jsonb",
     "scope": "text",
     "seconds": "float8",
     "state": "text",

@@ -64,15 +64,6 @@ def queue_depths(devices: Sequence[int]) -> list[int] | None:
         return None
 
 
-def control_depth() -> int | None:
-    """How many ticks and other tasks wait in the control queue; None while the broker is away."""
-    try:
-        with current_app.connection_for_read() as connection:
-            return int(connection.default_channel.client.llen(settings.CELERY_TASK_DEFAULT_QUEUE))
-    except (OperationalError, ConnectionError, TimeoutError):
-        return None
-
-
 def publish(released: Sequence[Released]) -> int:
     """Publish one task per release; returns how many went out.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from messaging.dispatch import statements as sql
 from messaging.dispatch.job import job_of
 from messaging.dispatch.pool import Pool, Row, shared_pool
 from messaging.dispatch.publish import Released, publish
+from messaging.meters import METERS
 
 DEVICES_PER_ROUND = 1000
 ROUNDS_PER_TICK = 30
@@ -16,13 +19,14 @@ def release_due(*, pool: Pool | None = None) -> int:
 
     Returns the number of messages released. Stops after a bounded number of rounds: the next tick goes on.
     """
-    total = 0
+    started, total = monotonic(), 0
     for _ in range(ROUNDS_PER_TICK):
         looked_at, released = release_round(pool=pool)
         publish(released)
         total += len(released)
         if looked_at < DEVICES_PER_ROUND:
             break
+    METERS.note_release(total, seconds=monotonic() - started)
     return total
 
 

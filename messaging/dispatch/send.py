@@ -32,6 +32,7 @@ from messaging.dispatch.publish import publish
 from messaging.dispatch.reconnect import call_a_person, refresh_failed
 from messaging.dispatch.release import hand_over
 from messaging.media.attaching import MediaGone, attachment
+from messaging.meters import METERS
 from messaging.pacing import gap_seconds
 from messaging.states import State
 
@@ -47,6 +48,11 @@ LONGEST_WAIT_SECONDS = 30.0
 
 INCIDENT_STRIKES = 3
 """After so many rests in a row, about a minute of silence, an address is an incident that people are told of."""
+OUTRUN = {
+    "replied": "The lead wrote back before it went out.",
+    "withdrawn": "It was withdrawn while it was at a gateway, which did not take it.",
+}
+"""Why a message whose lead's replies it was bound to does not go out any more."""
 
 
 class Result(StrEnum):
@@ -148,7 +154,9 @@ class Sender:
             media=media,
             template=said.template,
         )
+        called_at = monotonic()
         outcome = self._call(client, job, outgoing)
+        took_seconds = monotonic() - called_at
         failpoints.hit("after_accept")
         decision = decide(
             outcome,
@@ -158,6 +166,7 @@ class Sender:
             id_semantics=gateways.driver_for(job.gateway).id_semantics,
         )
         self._record(job, decision, gap)
+        METERS.note_send(decision.state.value, seconds=took_seconds)
         self._note_of_gateway(job, outcome)
         return Result.DONE
 
@@ -301,12 +310,14 @@ class Sender:
         rows = self.pool.execute(sql.WHY_NOT, {**job.key, "warm_up_cap": job.warm_up_cap})
         if not rows:
             return Result.STALE
-        _, batch_state, expired, lead_gone, opted_out, capped_for_seconds, in_review = rows[0]
+        _, batch_state, expired, lead_gone, opted_out, capped_for_seconds, in_review, outrun = rows[0]
         if opted_out or lead_gone:
             code, text = (
                 ("opted_out", "The lead opted out.") if opted_out else ("lead_deleted", "The lead was deleted.")
             )
             return self._end_unsent(job, State.CANCELLED, code, text)
+        if outrun:
+            return self._end_unsent(job, State.CANCELLED, outrun, OUTRUN[outrun])
         if batch_state == "cancelled":
             return self._end_unsent(job, State.CANCELLED, "cancelled", "Its batch was cancelled.")
         if batch_state == "failed":

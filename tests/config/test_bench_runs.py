@@ -10,7 +10,18 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from django.db import connection
 
-from config.bench import end_to_end, fan_out, imports, pacing, queues, release, seeding, segments, single_device
+from config.bench import (
+    end_to_end,
+    enrolments,
+    fan_out,
+    imports,
+    pacing,
+    queues,
+    release,
+    seeding,
+    segments,
+    single_device,
+)
 from config.bench.corridor import Passage
 from config.bench.registry import BENCHES, BY_NAME
 from config.bench.results import BenchFailed, Goal, Line
@@ -132,6 +143,17 @@ def test_an_import_that_loses_a_row_is_no_figure(stage, tmp_path):
         imports.measure_ours(stage, source=source, owner=seeding.make_owner(), rows=6)
 
 
+ENROLMENTS = enrolments.Plan(enrolments=300, due=40, rounds=1, scan_ms=1e9, tick_ratio=1e-9)
+
+
+def test_enrolments(stage):
+    lines = by_name(enrolments.run(stage, ENROLMENTS))
+    assert lines["enrolments_scan"].holds is True
+    assert lines["enrolments_tick"].holds is False
+    with pytest.raises(BenchFailed, match="enrolments were found"):
+        enrolments.run(stage, replace(ENROLMENTS, due=400))
+
+
 SEGMENTS = segments.Plan(leads=250, rounds=1, count_bound_ms=1e9, page_bound_ms=0.001)
 
 
@@ -188,4 +210,4 @@ def test_workers_get_none_of_the_products_secrets(stage):
 
 
 def test_the_registry_knows_each_bench_once():
-    assert len(BY_NAME) == len(BENCHES) == 8
+    assert len(BY_NAME) == len(BENCHES) == 10

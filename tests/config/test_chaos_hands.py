@@ -43,7 +43,7 @@ def test_the_index_refuses_a_second_message_in_a_lane_that_is_taken():
     finally:
         rogue.end()
         rogue.join()
-    assert rogue.released == 0
+    assert not rogue.released
     assert [message.state for message in messages_of(batch)] == [State.QUEUED, State.PENDING, State.PENDING]
 
 

@@ -13,10 +13,11 @@ from django.test import Client
 from django.utils import timezone
 
 from campaigns import services as campaigns
-from config.attention import Level, findings, overall, pulse
+from config.attention import findings, overall
 from devices.models import Device, DeviceShare, DeviceState, StatusLink
-from messaging import days, halting
-from messaging.models import Attempt, Batch, DayCount, Message, Stream
+from messaging import days, halting, health
+from messaging.health import Level
+from messaging.models import Attempt, Batch, DayCount, Message, Pulse, Stream, WorkerProcess
 from tests.factories import make_batch, make_campaign, make_device, make_leads, make_pool, make_user, messages_of
 
 pytestmark = pytest.mark.django_db
@@ -29,6 +30,16 @@ def signed_in(user: User) -> Client:
     client = Client()
     client.force_login(user)
     return client
+
+
+def at_work() -> None:
+    """Ticks run, and a worker takes what there is."""
+    now = timezone.now()
+    Pulse.objects.update_or_create(name="ticks", defaults={"at": now})
+    queues = ["control", "devices.http.0"]
+    WorkerProcess.objects.create(
+        name="all@here", host="here", pid=1, queues=queues, threads=8, started_at=now, seen_at=now, sent=1234
+    )
 
 
 def fail(message: Message, **fields: Any) -> Message:
@@ -44,13 +55,16 @@ def codes(user: User, *, failed: int = 0) -> dict[str, Level]:
     states: dict[str, int] = {}
     for state in Device.objects.visible_to(user).values_list("state", flat=True):
         states[state] = states.get(state, 0) + 1
-    found = findings(user=user, now=timezone.now(), beat=pulse(), halt=halting.current(), states=states, failed=failed)
+    numbers = health.gather(now=timezone.now())
+    found = findings(user=user, numbers=numbers, halt=halting.current(), states=states, failed=failed)
     assert overall(found) is max((each.level for each in found), key=lambda level: level.rank, default=Level.HEALTHY)
     return {each.code: each.level for each in found}
 
 
 def test_what_needs_attention_is_named_with_its_level_and_belongs_to_those_who_see_it() -> None:
     me, other = make_user(), make_user()
+    assert codes(me) == {"no_device": Level.DEGRADED, "ticks_silent": Level.WARNING}
+    at_work()
     assert codes(me) == {"no_device": Level.DEGRADED}
     device = make_device(owner=me)
     assert codes(me) == {}
@@ -60,7 +74,7 @@ def test_what_needs_attention_is_named_with_its_level_and_belongs_to_those_who_s
     Device.objects.filter(pk=device.pk).update(wake_at=timezone.now() - timedelta(minutes=10))
     assert codes(me) == {"release_late": Level.CRITICAL}
     halting.halt(now=timezone.now(), reason="Audit")
-    assert codes(me) == {"halted": Level.CRITICAL}  # nothing has to move now
+    assert codes(me) == {"halted": Level.WARNING}  # nothing has to move now
     halting.resume(now=timezone.now())
     Device.objects.filter(pk=device.pk).update(wake_at=None)
     first, second, _third = messages_of(batch)
@@ -70,7 +84,7 @@ def test_what_needs_attention_is_named_with_its_level_and_belongs_to_those_who_s
     Device.objects.filter(pk=device.pk).update(state=DeviceState.NEEDS_ATTENTION, attention_code="unreachable")
     make_device(owner=me, state="unpaired")
     assert codes(me, failed=2) == {
-        "unclaimed": Level.CRITICAL, "none_connected": Level.CRITICAL, "devices_attention": Level.WARNING,
+        "unclaimed": Level.CRITICAL, "none_connected": Level.WARNING, "devices_attention": Level.WARNING,
         "unpaired": Level.DEGRADED, "unknown": Level.DEGRADED, "failed": Level.DEGRADED,
     }  # fmt: skip
     make_device(owner=other)
@@ -78,6 +92,7 @@ def test_what_needs_attention_is_named_with_its_level_and_belongs_to_those_who_s
 
 
 def test_buttons_of_what_needs_attention_lead_where_something_can_be_done() -> None:
+    at_work()
     me = make_user(role="admin")
     device = make_device(owner=me, state="needs_attention", attention_code="unreachable")
     make_device(owner=me, state="unpaired")
@@ -185,8 +200,26 @@ def test_pages_open_for_their_roles_only_and_say_nothing_of_others() -> None:
                 assert "Very private" not in answer.content.decode()
             if role == "ops":
                 assert message.phone not in answer.content.decode()
-    assert "Very private" in signed_in(owner).get("/admin/queues/").content.decode()
+    at_work()
+    text = signed_in(owner).get("/admin/queues/").content.decode()
+    assert all(words in text for words in ("Very private", "all@here", "1,234"))
     assert Client().get("/admin/health/").status_code == 302
+
+
+def test_a_queue_is_cleared_after_its_count_was_seen_by_those_who_may() -> None:
+    me, member = make_user(), make_user(role="team")
+    device = make_device(owner=me)
+    DeviceShare.objects.create(device=device, user=member)
+    batch = make_batch(owner=me, devices=[device], leads=3)
+    url = f"/admin/queues/{device.pk}/clear/"
+    client = signed_in(me)
+    assert url in client.get("/admin/queues/").content.decode()
+    assert '<dd dir="auto">3</dd>' in client.get(url).content.decode()
+    for user, status in ((member, 403), (make_user(), 404), (make_user(role="ops"), 403)):
+        assert signed_in(user).post(url, {"confirmed": "yes"}).status_code == status
+    assert {message.state for message in messages_of(batch)} == {"pending"}
+    client.post(url, {"confirmed": "yes"})
+    assert {message.state for message in messages_of(batch)} == {"cancelled"}
 
 
 def test_the_list_of_devices_shows_what_was_sent_beside_the_cap() -> None:

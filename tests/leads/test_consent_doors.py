@@ -94,10 +94,9 @@ def test_only_admins_waive_and_what_is_left_out_is_shown_before_a_launch():
     held(client.user)
     campaign = make_campaign(owner=client.user, pool=pool)
     preview = f"{V1}/campaigns/{campaign.pk}/preview"
-    assert client.get(preview).json() == {
-        "total": 6, "eligible": 2, "left_out": {"in_review": 1, "no_consent": 3}, "without_consent": 0, "devices": 1,
-        "problems": [],
-    }  # fmt: skip
+    seen = client.get(preview).json()
+    assert (seen["total"], seen["eligible"], seen["devices"], seen["problems"]) == (6, 2, 1, [])
+    assert (seen["left_out"], seen["without_consent"]) == ({"in_review": 1, "no_consent": 3}, 0)
     body = {"leads_of": client.user.pk, "reason": "Customers since 2019"}
     for role in ("staff", "team", "ops", "nobody"):
         problem(caller(role=role).post(f"{V1}/consent/waivers", body), 403, "permission_denied")

@@ -231,7 +231,7 @@ def test_news_of_a_device_stops_it_and_lets_it_go_on():
     assert told("disconnected") == active, "news, not a verdict"
     assert told("logged_out", at=now - FRESH - timedelta(seconds=1)) == active, "long over, perhaps"
     assert told("logged_out") == (DeviceState.NEEDS_ATTENTION, LOGGED_OUT)
-    assert "pair it again" in device.state_reason
+    assert "Pair it again" in device.state_reason
     connected = {"deviceId": "AB12CD", "status": "connected", "timestamp": now.timestamp()}
     assert post(path, connected).status_code == 204
     assert state_of(device) == active

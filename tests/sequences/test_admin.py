@@ -27,8 +27,10 @@ def signed_in(user: User) -> Client:
 def form_data(**changes: Any) -> dict[str, Any]:
     return {
         "name": "Welcome",
-        "state": "draft",
         "trigger": "new",
+        "exit_on_reply": "on",
+        "on_failure": "stop",
+        "late_hours": "72",
         "next_sequence": "",
         "delay_min_seconds": "10",
         "delay_max_seconds": "30",
@@ -36,9 +38,11 @@ def form_data(**changes: Any) -> dict[str, Any]:
         "steps-INITIAL_FORMS": "0",
         "steps-MIN_NUM_FORMS": "0",
         "steps-MAX_NUM_FORMS": "100",
+        "steps-0-wait_minutes": "0",
         "steps-0-position": "1",
         "steps-0-delay_minutes": "5",
         "steps-0-text": "Hello",
+        "steps-1-wait_minutes": "0",
         "steps-1-position": "2",
         "steps-1-delay_minutes": "1440",
         "steps-1-text": "Still there?",
@@ -93,11 +97,68 @@ def test_lists_cost_the_same_however_many_rows(django_assert_max_num_queries: An
     for number in range(30):
         sequence = Sequence.objects.create(owner=boss, name=f"sequence {number}")
         step = Step.objects.create(sequence=sequence, position=1, text="Hello")
-        Enrolment.objects.create(sequence=sequence, lead=leads[number], next_step=step)
+        Enrolment.objects.create(sequence=sequence, lead=leads[number], next_key=step.pk)
     Enrolment.objects.filter(sequence__name="sequence 0").update(state=EnrolmentState.COMPLETED)
     client = signed_in(boss)
     with django_assert_max_num_queries(12):
         found = client.get(LIST).context["cl"].result_list
-    assert {(row.step_count, row.active_count, row.completed_count) for row in found} == {(1, 1, 0), (1, 0, 1)}
+    assert {(row.step_count, row.far.active, row.far.completed) for row in found} == {(1, 1, 0), (1, 0, 1)}
     with django_assert_max_num_queries(12):
         assert len(client.get(ENROLMENTS).context["cl"].result_list) == 30
+
+
+def test_a_sequence_lives_and_is_edited_on_its_page() -> None:
+    me = make_user(role="staff")
+    client = signed_in(me)
+    client.post(f"{LIST}add/", form_data())
+    sequence = Sequence.objects.get(owner=me)
+    page = f"{LIST}{sequence.pk}"
+    assert "5 minutes after entering" in client.get(f"{page}/change/").content.decode()
+    client.post(f"{page}/activate_sequence/", {"confirmed": "yes"})
+    sequence.refresh_from_db()
+    assert sequence.version is not None
+    assert (sequence.state, sequence.version.number) == ("active", 1)
+    lead, refused = make_leads(2, owner=me, device=make_device(owner=me))
+    refused.opted_out_at = refused.consent_at
+    refused.save()
+    chosen = {"action": "enrol_leads", "_selected_action": [lead.pk, refused.pk]}
+    assert "Welcome" in client.post("/admin/leads/lead/", chosen).content.decode()
+    done = client.post("/admin/leads/lead/", {**chosen, "confirmed": "yes", "sequence": sequence.pk}, follow=True)
+    assert "1 leads entered “Welcome”. Left out: 1 opted out." in done.content.decode()
+
+    first = sequence.steps.get(position=1)
+    first.text = "Good day"
+    first.save()
+    question = client.get(f"{page}/apply_sequence/")
+    assert "Other words: 1 leads will get these" in question.content.decode()
+    assert client.post(f"{page}/apply_sequence/", {"confirmed": "yes", "digest": "old"}).status_code == 200
+    digest = dict(question.context["question"].hidden)["digest"]
+    client.post(f"{page}/apply_sequence/", {"confirmed": "yes", "digest": digest})
+    sequence.refresh_from_db()
+    assert sequence.version.number == 2
+    moving = client.get(f"{page}/progress/").json()["html"]
+    assert "version 2" in moving
+    assert "Good day" in moving
+    client.post(f"{page}/pause_sequence/", {"confirmed": "yes"})
+    sequence.refresh_from_db()
+    assert sequence.state == "paused"
+    client.post(f"{page}/resume_sequence/", {"confirmed": "yes"})
+    enrolment = Enrolment.objects.get()
+    assert client.get(f"{ENROLMENTS}{enrolment.pk}/change/").status_code == 200
+    for action, state in (("pause", "paused"), ("resume", "active"), ("remove", "exited")):
+        chosen = {"action": f"{action}_enrolments", "_selected_action": [enrolment.pk]}
+        assert client.post(ENROLMENTS, chosen).status_code == 200
+        client.post(ENROLMENTS, {**chosen, "confirmed": "yes"})
+        enrolment.refresh_from_db()
+        assert enrolment.state == state
+    stranger = signed_in(make_user(role="staff"))
+    assert stranger.post(f"{page}/pause_sequence/", {"confirmed": "yes"}).status_code == 404
+
+
+def test_a_draft_with_problems_is_not_activated() -> None:
+    me = make_user(role="staff")
+    sequence = Sequence.objects.create(owner=me, name="Empty")
+    answer = signed_in(me).post(f"{LIST}{sequence.pk}/activate_sequence/", {"confirmed": "yes"})
+    assert "needs at least one step" in answer.content.decode()
+    sequence.refresh_from_db()
+    assert sequence.state == "draft"

@@ -60,7 +60,7 @@ def _sail(stack: FullStack, *, source: Path, devices: int) -> int:
 def _where(console: Console, stack: FullStack) -> None:
     admin_password = stack.environment["FLOTILLA_ADMIN_PASSWORD"]
     flower_user, flower_password = stack.flower_login
-    console.print("\n[bold]4. Look around[/]")
+    console.print("\n[bold]5. Look around[/]")
     console.print(f"   admin     {stack.urls['web']}/admin/      log in as [bold]admin[/] / [bold]{admin_password}[/]")
     console.print(f"   API docs  {stack.urls['web']}/api/docs    the same log-in")
     console.print(f"   Flower    {stack.urls['flower']}          {flower_user} / {flower_password}")

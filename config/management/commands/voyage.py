@@ -29,6 +29,7 @@ class Command(BaseCommand):
                 devices=devices,
                 judge_url=os.environ["FLOTILLA_SIMULATOR_URL"],
                 judge_token=os.environ["SIMULATOR_CONTROL_TOKEN"],
+                web_url=os.environ.get("FLOTILLA_URL", ""),
             )
         except VoyageFailed as problem:
             raise CommandError(str(problem)) from None

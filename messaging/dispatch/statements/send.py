@@ -42,7 +42,8 @@ PEEK_RELEASED = Statement(
 LOCK_DEVICE = Statement("lock_device", "SELECT FROM devices_device WHERE id = %(device)s FOR NO KEY UPDATE")
 
 # The last act before bytes leave. The lead's row is share-locked, so that an opt-out either waits for this commit or
-# is seen here; so is a hold for review. The one message that passes an opt-out is its confirmation. Indexes
+# is seen here; so are a hold for review and, by the number of them, a reply that a message is not to follow (leads
+# count their replies in that row). The one message that passes an opt-out is its confirmation. Indexes
 # attempt_device_started (caps, over rolling windows), primary keys. ``{lock}`` is FOR NO KEY
 # UPDATE where the device has a rhythm or a cap to reserve; a device without either takes no row lock, and its lanes
 # do not queue up behind one another.
@@ -62,6 +63,7 @@ WITH d AS MATERIALIZED (
 ), l AS MATERIALIZED (
     SELECT l.id FROM messaging_message m JOIN leads_lead l ON l.id = m.lead_id
     WHERE m.id = %(message)s AND l.review_at IS NULL
+      AND (m.reply_no IS NULL OR m.reply_no = l.times_replied)
       AND (l.opted_out_at IS NULL OR (SELECT confirms_opt_out FROM messaging_batch WHERE id = m.batch_id))
     FOR SHARE OF l
 ), claimed AS (
@@ -212,7 +214,8 @@ SELECT d.state AS device_state, b.state AS batch_state, b.expires_at <= flotilla
                ORDER BY a.started_at DESC OFFSET greatest(least(d.cap_per_day, %(warm_up_cap)s) - 1, 0) LIMIT 1
            ) + interval '1 day' END
        ) - flotilla_now()) AS capped_for_seconds,
-       l.review_at IS NOT NULL AS in_review
+       l.review_at IS NOT NULL AS in_review,
+       CASE WHEN m.reply_no < 0 THEN 'withdrawn' WHEN m.reply_no <> l.times_replied THEN 'replied' END AS outrun
 FROM messaging_message m
 JOIN messaging_batch b ON b.id = m.batch_id
 JOIN devices_device d ON d.id = m.device_id

@@ -25,7 +25,7 @@ WITH asked AS MATERIALIZED (
       {caps}
     {lock}
 ), free AS MATERIALIZED (
-    SELECT m.id, m.lead_id, a.lease_seconds
+    SELECT m.id, m.lead_id, m.reply_no, a.lease_seconds
     FROM able
     JOIN asked a ON a.id = able.message_id
     JOIN messaging_message m ON m.id = a.id AND m.release_no = a.release_no AND m.device_id = able.id
@@ -33,14 +33,14 @@ WITH asked AS MATERIALIZED (
     WHERE m.state = 'queued' AND NOT EXISTS (SELECT FROM messaging_halt WHERE ended_at IS NULL)
     FOR NO KEY UPDATE OF m SKIP LOCKED
 ), heard AS MATERIALIZED (
-    SELECT l.id FROM leads_lead l
+    SELECT l.id, l.times_replied FROM leads_lead l
     WHERE l.id IN (SELECT lead_id FROM free) AND l.opted_out_at IS NULL AND l.review_at IS NULL
     FOR SHARE OF l SKIP LOCKED
 ), claimed AS (
     UPDATE messaging_message m
     SET state = 'sending', attempts = m.attempts + 1,
         lease_until = flotilla_now() + make_interval(secs => free.lease_seconds)
-    FROM free JOIN heard ON heard.id = free.lead_id
+    FROM free JOIN heard ON heard.id = free.lead_id AND (free.reply_no IS NULL OR free.reply_no = heard.times_replied)
     WHERE m.id = free.id
     RETURNING m.id, m.device_id, m.release_no, m.attempts, m.round
 ){reserve}

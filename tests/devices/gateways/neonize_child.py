@@ -19,8 +19,9 @@ from typing import Any
 import psycopg2
 
 from devices import session_store
-from devices.gateways.base import Credentials, DeviceConfig, News, Outgoing
+from devices.gateways.base import Credentials, DeviceConfig, Media, News, Outgoing
 from devices.gateways.neonize import NeonizeClient, NeonizeDriver
+from devices.gateways.neonize_content import Unsendable, message_of
 from devices.gateways.neonize_events import device_event_of, parts_of_jid, receipts_of, replies_of
 from devices.gateways.neonize_library import load
 from devices.gateways.neonize_session import Session, verdict_of
@@ -185,6 +186,42 @@ def sends(given: dict[str, Any]) -> list[Any]:
     return [shown(outcome) for outcome in outcomes]
 
 
+def content(given: dict[str, Any]) -> list[Any]:
+    """Each message as the library will send it. What is uploaded is answered as WhatsApp's servers do."""
+    from google.protobuf.json_format import MessageToDict
+
+    library = load()
+    built = []
+    for case in given["cases"]:
+        data = bytes.fromhex(case.get("data", ""))
+        media = Media(case.get("mime", ""), "list.pdf", len(data), url="", read=lambda data=data: data)
+        outgoing = Outgoing(
+            message_id=1,
+            attempt=1,
+            reference="r",
+            phone="+628110000002",
+            text=case["text"],
+            type=case["type"],
+            media=media if data else None,
+        )
+        uploads: list[list[Any]] = []
+
+        def upload(put: bytes, kind: Any, uploads: list[list[Any]] = uploads) -> Any:
+            uploads.append([put.hex(), kind.name])
+            return library.proto.UploadResponse(
+                url="https://mmg.example/f", DirectPath="/f", MediaKey=b"k", FileEncSHA256=b"e", FileSHA256=b"s",
+                FileLength=len(put),
+            )  # fmt: skip
+
+        try:
+            message = message_of(outgoing, library=library, upload=upload)
+        except Unsendable as reason:
+            built.append({"code": reason.code, "uploads": uploads})
+        else:
+            built.append({"message": MessageToDict(message), "uploads": uploads})
+    return built
+
+
 def cycles(given: dict[str, Any]) -> dict[str, Any]:
     """Open and close again and again; what it takes after the first few, and after all."""
     host = Recorder(given["store_url"])
@@ -214,7 +251,7 @@ def main() -> None:
     given = json.loads(sys.stdin.read())
     result = {
         "events": events, "tables": tables, "open": open_session, "abort": abort, "told": told, "sends": sends,
-        "cycles": cycles,
+        "content": content, "cycles": cycles,
     }[given["do"]](given)  # fmt: skip
     print()
     print(json.dumps(result, default=str), flush=True)

@@ -11,14 +11,17 @@ import socket
 import subprocess
 import sys
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
 from django.conf import settings
+from PIL import Image
 
 from devices import session_store
 from devices.gateways.base import Outcome, Rejected, SessionLost, Temporary, Throttled
@@ -244,6 +247,39 @@ def test_events_of_the_library() -> None:
     assert "same message too often" in found[14]["news"][0]["text"]
     assert "no reason was given" in found[15]["news"][0]["text"], "an unset code is not “too many people”"
     assert found[17]["verdict"]["banned"]
+
+
+@pytest.mark.contract
+def test_messages_are_what_was_written() -> None:
+    drawn = BytesIO()
+    Image.new("RGBA", (640, 320), (0, 128, 255, 128)).save(drawn, format="PNG")
+    picture = drawn.getvalue().hex()
+    text, image, document, video, voice, *refused = result(
+        "content",
+        cases=[
+            {"type": "text", "text": "Call @628110000009 or see https://x.example"},
+            {"type": "image", "text": "Look", "mime": "image/png", "data": picture},
+            {"type": "document", "text": "", "mime": "application/pdf", "data": "25504446"},
+            {"type": "video", "text": "Film", "mime": "video/mp4", "data": "00"},
+            {"type": "audio", "text": "", "mime": "audio/ogg", "data": "4f676753"},
+            {"type": "image", "text": "", "mime": "image/png", "data": "00ff"},
+            {"type": "image", "text": ""},
+            {"type": "template", "text": ""},
+        ],
+    )
+    assert text == {"message": {"conversation": "Call @628110000009 or see https://x.example"}, "uploads": []}
+    shown = image["message"]["imageMessage"]
+    assert (shown["caption"], shown["width"], shown["height"], shown["mimetype"]) == ("Look", 640, 320, "image/png")
+    with Image.open(BytesIO(b64decode(shown["JPEGThumbnail"]))) as small:
+        assert (small.format, max(small.size)) == ("JPEG", 100)
+    assert image["uploads"] == [[picture, "MediaImage"]]
+    paper = document["message"]["documentMessage"]
+    assert (paper["fileName"], paper["fileLength"], paper.get("caption")) == ("list.pdf", "4", None)
+    assert (video["message"]["videoMessage"]["caption"], video["uploads"][0][1]) == ("Film", "MediaVideo")
+    assert voice["message"]["audioMessage"]["mimetype"] == "audio/ogg; codecs=opus"
+    assert [(each["code"], each["uploads"]) for each in refused] == [
+        ("bad_image", []), ("no_media", []), ("not_supported", []),
+    ]  # fmt: skip
 
 
 def test_a_dial_that_fails_is_the_network_s_fault_and_leaves_nothing_open(stored: str) -> None:

@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('devices', '0008_pairing'),
-        ('messaging', '0008_media'),
+        ('messaging', '0010_workers'),
     ]
 
     operations = [

@@ -1,0 +1,105 @@
+"""Tells the database who acts, so that its triggers can write it down; and writes down log-ins.
+
+While a request is answered, each writing statement carries a transaction-local setting with the user, their address
+and what they asked for. It rides in front of the statement itself: no further round trip, and nothing that a pooled
+connection would keep for the next transaction. Workers say nothing and are not written down: they are not somebody.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_in, user_login_failed
+from django.db import connection
+from django.http import HttpRequest, HttpResponse
+from psycopg2.extensions import adapt
+from rest_framework.settings import api_settings
+
+from config.audit_models import AuditEntry
+
+_WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class AuditMiddleware:
+    """Comes after the one that finds the user. Reading requests are let through as they are, but for log-ins."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.method in _READS:
+            return self.get_response(request)
+        with connection.execute_wrapper(_Says(request)):
+            return self.get_response(request)
+
+
+class _Says:
+    """Puts who acts in front of writing statements. The API finds its user late, so each statement asks anew."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.request = request
+
+    def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        named = getattr(context["cursor"].cursor, "name", None)  # a server-side cursor takes one statement
+        if isinstance(sql, str) and named is None and _WRITES.match(sql):
+            literal = adapt(json.dumps(_who(self.request)))
+            literal.encoding = "utf8"
+            setting = literal.getquoted().decode()
+            if params is not None:
+                setting = setting.replace("%", "%%")
+            sql = f"SELECT set_config('flotilla.actor', {setting}, true); {sql}"
+        return execute(sql, params, many, context)
+
+
+def _who(request: HttpRequest) -> dict[str, Any]:
+    user = getattr(request, "user", None)
+    return {"user": getattr(user, "pk", None), "address": address_of(request), "action": _action(request)}
+
+
+def _action(request: HttpRequest) -> str:
+    found = request.resolver_match
+    return f"{request.method} {found.view_name if found else ''}"[:120]
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """The caller's address; behind proxies, the one that the outermost trusted proxy saw (``NUM_PROXIES``)."""
+    address = request.META.get("REMOTE_ADDR") or None
+    if proxies := api_settings.NUM_PROXIES:
+        hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
+        address = hops[-min(proxies, len(hops))] if hops else address
+    return address if address and re.fullmatch(r"[0-9A-Fa-f.:]{2,45}", address) else None
+
+
+def logged_in(sender: Any, request: HttpRequest | None, user: User, **more: Any) -> None:  # noqa: ARG001
+    """Somebody began a session."""
+    _note(request, AuditEntry.Event.LOGIN, user)
+
+
+def login_refused(sender: Any, credentials: dict[str, Any], request: Any = None, **more: Any) -> None:  # noqa: ARG001
+    """A wrong password. The name is kept only if somebody has it: people type passwords into that field, too."""
+    name = str(credentials.get("username", ""))[:150]
+    user = User.objects.filter(username=name).first() if "\0" not in name else None
+    _note(request, AuditEntry.Event.REFUSED, user)
+
+
+def listen() -> None:
+    """Called once, when Django is ready."""
+    user_logged_in.connect(logged_in, dispatch_uid="flotilla.audit")
+    user_login_failed.connect(login_refused, dispatch_uid="flotilla.audit")
+
+
+def _note(request: Any, event: AuditEntry.Event, user: User | None) -> None:
+    django_request = getattr(request, "_request", request)  # Django's, behind the API's
+    AuditEntry.objects.create(
+        user=user,
+        address=address_of(django_request) if django_request is not None else None,
+        action=_action(django_request) if django_request is not None else "",
+        event=event,
+        table=User._meta.db_table,  # noqa: SLF001 - Django's documented model API
+        object_id=str(user.pk) if user else "",
+    )
