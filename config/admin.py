@@ -25,6 +25,9 @@ from unfold.widgets import UnfoldAdminSelectWidget
 from config import (
     admin_audit,  # noqa: F401 - registers the audit trail
     admin_deleting,  # noqa: F401 - gives devices and leads the pages that delete them
+    admin_devices,  # noqa: F401 - gives devices the page that sends a test
+    admin_health,
+    admin_queues,
 )
 from config.admin_enrol import enrol_leads
 from config.admin_merge import merge_view
@@ -277,6 +280,8 @@ def dashboard_view(request: HttpRequest) -> JsonResponse:
 def _urls() -> list[URLPattern]:
     return [
         path("overview/", admin.site.admin_view(dashboard_view), name="overview"),
+        *admin_health.urls(),
+        *admin_queues.urls(),
         path("merge-leads/<int:first>/<int:second>/", admin.site.admin_view(merge_view), name="merge_leads"),
     ]
 

@@ -37,6 +37,7 @@ app.conf.beat_schedule = {
     "square-counters": {"task": "messaging.square_counters", "schedule": 60.0},
     "archive-failed": {"task": "messaging.archive_failed", "schedule": 3600.0},
     "wrap-up": {"task": "messaging.wrap_up", "schedule": 2.0},
+    "count-days": {"task": "messaging.count_days", "schedule": 5.0},
     "match-receipts": {"task": "messaging.match_receipts", "schedule": 2.0},
     "free-held": {"task": "messaging.free_held", "schedule": 30.0},
     "refreshes": {"task": "messaging.pass_on_refreshes", "schedule": 2.0},

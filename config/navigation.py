@@ -14,7 +14,14 @@ _OWNERS = (Role.ADMIN, Role.STAFF)
 _ANY_ROLE = tuple(Role)
 
 _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, tuple[Role, ...]], ...]], ...] = (
-    ("", (("Home", "dashboard", "admin:index", _ANY_ROLE),)),
+    (
+        "",
+        (
+            ("Home", "dashboard", "admin:index", _ANY_ROLE),
+            ("Health", "monitor_heart", "admin:health", _ANY_ROLE),
+            ("Queues and workers", "low_priority", "admin:queues", _ANY_ROLE),
+        ),
+    ),
     (
         "Outreach",
         (

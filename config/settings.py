@@ -120,6 +120,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "config.audit.AuditMiddleware",
+    "config.zones.ZoneMiddleware",
     "config.api.idempotency.IdempotencyMiddleware",
 ]
 
@@ -243,6 +244,7 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("flotilla/favicon.svg")},
     ],
+    "SCRIPTS": [lambda _: static("flotilla/zone.js")],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SIDEBAR": {"show_search": True, "show_all_applications": False, "navigation": "config.navigation.sidebar"},

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from config import hooks, lead_hooks, watching
+from config import device_status, hooks, lead_hooks, watching
 from messaging.media import serving
 
 urlpatterns = [
@@ -19,6 +19,7 @@ urlpatterns = [
     path("hooks/<slug:gateway>", hooks.receive, name="hook"),
     path("media/<str:token>", serving.serve, name="media-file"),
     path("hooks/<slug:gateway>/<slug:key>", hooks.receive_for_device, name="device-hook"),
+    path("status/<str:key>", device_status.show, name="device-status"),
     path("api/", include("config.api.urls")),
     path("admin/", admin.site.urls),
 ]

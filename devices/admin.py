@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.db.models import Count, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -21,6 +23,7 @@ from devices.admin_filters import VisibleSelectFilter
 from devices.admin_forms import DeviceForm, credential_inputs, shown_when
 from devices.admin_pages import Question, ask, back_to, change_url, confirmed, list_url, visible_or_404
 from devices.admin_pairing import PairingPages, can_be_linked
+from devices.admin_status import StatusLinkMixin
 from devices.admin_text import NOTHING, label, moment_column, moment_in_full, phone
 from devices.admin_webhook import WebhookMixin
 from devices.models import Device, DeviceShare, DeviceState, Pool
@@ -51,10 +54,10 @@ class DeviceShareInline(OwnedInline):
 
 
 @admin.register(Device)
-class DeviceAdmin(PairingPages, WebhookMixin, OwnedAdmin):
+class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
     """Senders."""
 
-    list_display = ("name", "state_label", "gateway", "pool", "waiting", "pacing", "last_sent", "number")
+    list_display = ("name", "state_label", "gateway", "pool", "sent_today", "waiting", "last_sent", "pacing", "number")
     list_filter = (
         ("state", ChoicesDropdownFilter),
         ("pool", VisibleSelectFilter),
@@ -67,7 +70,10 @@ class DeviceAdmin(PairingPages, WebhookMixin, OwnedAdmin):
     inlines = (DeviceShareInline,)
     actions = ("pause_devices", "resume_devices", "refresh_devices")
     actions_list = ("reconnect_all",)
-    actions_detail = ("link_device", "pause_device", "resume_device", "rotate_webhook")
+    actions_detail = (
+        *("pause_device", "resume_device", "refresh_device", "link_device", "log_out_device"),
+        *("status_link", "rotate_webhook"),
+    )
     form = DeviceForm
 
     @property
@@ -123,7 +129,9 @@ class DeviceAdmin(PairingPages, WebhookMixin, OwnedAdmin):
         row = device.only("state", "gateway").first()
         state = row.state if row else ""
         without = [
-            *([] if row and can_be_linked(row) else ["_link_device"]),
+            *([] if row and can_be_linked(row) else ["_link_device", "_log_out_device"]),
+            *([] if state in services.REFRESHABLE else ["_refresh_device"]),
+            *([] if state == DeviceState.ACTIVE else ["_log_out_device"]),
             *([] if state in services.PAUSABLE else ["_pause_device"]),
             *([] if state in services.RESUMABLE else ["_resume_device"]),
         ]
@@ -136,15 +144,30 @@ class DeviceAdmin(PairingPages, WebhookMixin, OwnedAdmin):
             services.wake_if_rhythm_changed(device=obj, columns=form.changed_columns())
 
     def attach(self, request: HttpRequest, rows: list[Device]) -> None:
-        """Waiting messages of the devices on this page: one query over their open streams."""
+        """What waits for the devices on this page and what they have sent: three queries."""
         waiting = dict(
             Device.objects.filter(pk__in=[device.pk for device in rows], streams__is_open=True)
             .order_by()
             .values_list("pk")
             .annotate(Sum("streams__waiting"))
         )
+        sent = self._sent_today(rows)
         for device in rows:
             device.waiting_messages = waiting.get(device.pk, 0)  # type: ignore[attr-defined]
+            device.sent_messages = sent.get(device.pk, 0)  # type: ignore[attr-defined]
+
+    def _sent_today(self, rows: list[Device]) -> dict[int, int]:
+        """Of devices with a daily cap what counts against it, which is a rolling day; of others, the day's counter.
+
+        Index attempt_device_started, and no more of it than the caps allow.
+        """
+        now = timezone.now()
+        capped = [device.pk for device in rows if device.cap_per_day]
+        free = [device.pk for device in rows if not device.cap_per_day]
+        day = timezone.localtime(now, timezone.get_default_timezone()).date()
+        of_day = Device.objects.filter(pk__in=free, day_counts__day=day).values_list("pk", "day_counts__sent")
+        since = Device.objects.filter(pk__in=capped, attempts__started_at__gt=now - timedelta(days=1)).order_by()
+        return {**dict(of_day.order_by()), **dict(since.values_list("pk").annotate(Count("attempts")))}
 
     last_sent = moment_column("last_sent_at", "Last sent")
     last_sent_in_full = moment_column("last_sent_at", "Last sent", in_full=True)
@@ -172,6 +195,16 @@ class DeviceAdmin(PairingPages, WebhookMixin, OwnedAdmin):
     def waiting(self, device: Any) -> str:
         """Messages that wait for this device."""
         return f"{device.waiting_messages:,}" if device.waiting_messages else "–"
+
+    @display(description="Sent today")
+    def sent_today(self, device: Any) -> SafeString:
+        """Beside its cap, which counts the last 24 hours."""
+        if not device.cap_per_day:
+            return format_html("{}", f"{device.sent_messages:,}")
+        return format_html(
+            '<span title="In the last 24 hours, of at most {} a day">{} / {}</span>',
+            *(f"{device.cap_per_day:,}", f"{device.sent_messages:,}", f"{device.cap_per_day:,}"),
+        )
 
     @display(description="Pacing")
     def pacing(self, device: Device) -> str:
@@ -235,6 +268,27 @@ class DeviceAdmin(PairingPages, WebhookMixin, OwnedAdmin):
             self.message_user(request, f"{device} is connected already.", messages.WARNING)
         return back_to(device)
 
+    @action(description="Refresh", icon="sync", permissions=["change"])
+    def refresh_device(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Connect it anew: changes nothing and sends nothing, but what is being sent ends first, so it asks."""
+        device = visible_or_404(self, request, object_id)
+        if not confirmed(request):
+            return ask(request, model_admin=self, obj=device, question=_refresh_question(device))
+        if services.ask_refresh(devices=self.get_queryset(request).filter(pk=device.pk)):
+            self.log_change(request, device, "Refreshed.")
+            self.message_user(request, f"{device} is connected anew within seconds.", messages.SUCCESS)
+        else:
+            state = str(device.get_state_display()).lower()
+            words = f"{device} is {state}, so there is nothing to connect anew."
+            self.message_user(request, words, messages.WARNING)
+        return back_to(device)
+
+    @action(description="Log out", icon="logout", permissions=["change"])
+    def log_out_device(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """To the question that takes the link to its phone away."""
+        device = visible_or_404(self, request, object_id)
+        return HttpResponseRedirect(reverse("admin:devices_device_pairing_do", args=[device.pk, "log-out"]))
+
     def _tell(self, request: HttpRequest, chosen: int, number: int, done: str) -> None:
         """Say how many of the chosen changed."""
         left = chosen - number
@@ -290,6 +344,16 @@ def _reconnect_question(devices: QuerySet[Device]) -> Question:
         button="Reconnect all",
         back=list_url(Device),
         facts=(("Devices that wait for it", f"{services.troubled(devices=devices).count():,}"),),
+    )
+
+
+def _refresh_question(device: Device) -> Question:
+    return Question(
+        title=f"Refresh {device} now?",
+        text="The device is connected anew; what is being sent ends first. A device that needs attention goes on.",
+        button="Refresh now",
+        back=change_url(device),
+        facts=(("Why it stopped", device.state_reason),) if device.state_reason else (),
     )
 
 

@@ -271,3 +271,4 @@ class GatewayRest(models.Model):
 
 from devices.pairing_models import PairingAttempt, PairingState  # noqa: E402, F401 - found here
 from devices.session_models import Incident, RiskyCall, SessionHost, SessionShard  # noqa: E402, F401 - found here
+from devices.status_models import StatusLink  # noqa: E402, F401 - found here

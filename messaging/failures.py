@@ -7,6 +7,7 @@ and nothing that commits late slips by it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,6 +18,7 @@ from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection, transaction
 from django.db.models import F
+from django.db.models.functions import Coalesce
 
 from messaging.models import Message, Priority, Stream
 from messaging.states import State
@@ -112,6 +114,15 @@ def archive(*, now: datetime) -> int:
     if total:
         log.info("failures.archived", messages=total)
     return total
+
+
+def archive_chosen(*, message_ids: Iterable[int], now: datetime) -> int:
+    """Put these away before their time, because a person has seen them; returns how many were failed and are now."""
+    failed = Message.objects.filter(pk__in=list(message_ids), state=State.FAILED, archived_at__isnull=True)
+    # Noticed as well, so that the digest's position never meets a row without a stamp.
+    number = failed.update(archived_at=now, failed_at=Coalesce("failed_at", now))
+    log.info("failures.archived_by_hand", messages=number)
+    return number
 
 
 def delete(*, message_id: int, by: User) -> None:

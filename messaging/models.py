@@ -379,5 +379,6 @@ class Halt(models.Model):
         return f"halt of {self.started_at:%Y-%m-%d %H:%M:%S}"
 
 
+from messaging.day_models import DayCount, DayCursor, StreamMark  # noqa: E402, F401 - found here
 from messaging.media.models import MediaFile  # noqa: E402, F401 - Django looks for models here
 from messaging.worker_models import Pulse, WorkerProcess  # noqa: E402, F401 - found here

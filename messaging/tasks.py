@@ -5,7 +5,18 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from messaging import ending, failures, look_ups, receipts, refreshing, services, settling, squaring, workers
+from messaging import (
+    days,
+    ending,
+    failures,
+    look_ups,
+    receipts,
+    refreshing,
+    services,
+    settling,
+    squaring,
+    workers,
+)
 from messaging.dispatch import failover, holding
 from messaging.dispatch import recover as recovery
 from messaging.dispatch.release import release_due
@@ -73,6 +84,12 @@ def wrap_up() -> None:
     """Beat, every two seconds: expire and finish batches, and end what is left of those that have ended."""
     services.wrap_up(now=timezone.now())
     ending.end_leftovers(now=timezone.now())
+
+
+@shared_task(name="messaging.count_days")
+def count_days() -> None:
+    """Beat, every five seconds: what happened today, for charts."""
+    days.take_in(now=timezone.now())
 
 
 @shared_task(name="messaging.fail_over")

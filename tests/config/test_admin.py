@@ -99,9 +99,9 @@ def test_the_moving_part_of_home_needs_a_log_in_and_a_bounded_number_of_queries(
     make_batch(owner=boss, devices=[make_device(owner=boss) for _ in range(20)], leads=60)
     Message.objects.update(state="failed")
     signed = signed_in(boss)
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(22):
         assert "All failed" in signed.get("/admin/overview/").json()["html"]
-    with django_assert_max_num_queries(25):
+    with django_assert_max_num_queries(30):
         signed.get("/admin/")
 
 

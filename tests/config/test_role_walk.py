@@ -38,8 +38,8 @@ SECRET = {"webhook", "pairing"}
 """Reading these is for those who may change the row."""
 OPEN_TO_ALL = {
     "", "healthz", "readyz", "readyz/web", "metrics", "hooks/leads/<slug:key>", "hooks/<slug:gateway>",
-    "media/<str:token>", "hooks/<slug:gateway>/<slug:key>", "api/v1/auth/token", "api/docs", "admin/login/",
-    "admin/logout/",
+    "media/<str:token>", "status/<str:key>", "hooks/<slug:gateway>/<slug:key>",
+    "api/v1/auth/token", "api/docs", "admin/login/", "admin/logout/",
 }  # fmt: skip
 """What decides by itself who comes in; other tests say how."""
 TO_THE_ROLE = {
@@ -102,6 +102,8 @@ def admin_opens_to(pattern: str) -> set[str] | None:
 ABOUT_NO_ROW = {
     "admin/", "admin/search/", "admin/overview/", "admin/merge-leads/<int:first>/<int:second>/", "admin/login/",
     "admin/logout/", "admin/password_change/", "admin/password_change/done/", "admin/autocomplete/", "admin/jsi18n/",
+    "admin/health/", "admin/health/state/", "admin/health/failed/", "admin/health/retry-all/", "admin/queues/",
+    "admin/queues/state/", "admin/queues/<int:device_id>/clear/",
     "admin/r/<path:content_type_id>/<path:object_id>/", "admin/(?P<url>.*)$",
 }  # fmt: skip
 CLOSED = {"403", "404", "405", "home", "login"}

@@ -13,6 +13,7 @@
     const seconds = Number(part.dataset.pollSeconds) || 10;
     const note = document.querySelector('[data-poll-note="' + part.id + '"]');
     let failures = 0;
+    let heard = new Date();
 
     function say(text) {
       if (!note) return;
@@ -27,6 +28,7 @@
       part.dataset.pollLast = html;
       const again = focused && document.getElementById(focused);
       if (again) again.focus();
+      part.dispatchEvent(new CustomEvent("fl:shown", { bubbles: true }));
     }
 
     function later() {
@@ -52,12 +54,13 @@
         if (!answer.ok || !kind.startsWith("application/json")) throw new Error("HTTP " + answer.status);
         const news = await answer.json();
         failures = 0;
+        heard = new Date();
         say("");
         show(news.html);
         if (news.done) return;
       } catch (problem) {
         failures += 1;
-        say("The server does not answer; trying again.");
+        say("Contact lost: the server does not answer. What you see is from " + heard.toLocaleTimeString() + "; trying again.");
       }
       later();
     }
