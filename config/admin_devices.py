@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from unfold.decorators import action
@@ -39,7 +38,7 @@ class TestSend:
         if form.is_valid():
             try:
                 message = send_single(
-                    owner=cast("User", device.owner),
+                    owner=device.owner,
                     device=device,
                     phone=form.cleaned_data["phone"],
                     text=form.cleaned_data["text"],
@@ -71,7 +70,7 @@ class TestSend:
 
 
 def _with_test_send() -> None:
-    registered = type(admin.site.get_model_admin(Device))
+    registered: Any = type(admin.site.get_model_admin(Device))
     admin.site.unregister(Device)
     actions = (*registered.actions_detail, "test_device")
     members = {"__module__": __name__, "actions_detail": actions}

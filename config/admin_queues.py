@@ -79,8 +79,8 @@ def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
     waiting = streams.filter(is_open=True).order_by()  # index stream_open_by_device
     rows = list(
         waiting.values("device_id", "device__name", "device__state", "device__held_until", "device__wake_at")
-        .annotate(messages=Sum("waiting"), served_at=Max("served_at"))
-        .order_by("-messages", "device_id")[:SHOWN]
+        .annotate(number=Sum("waiting"), served_at=Max("served_at"))
+        .order_by("-number", "device_id")[:SHOWN]
     )
     lying = queues.depths(devices=[Device(pk=row["device_id"]) for row in rows])
     crew = workers.crew(now=now)
@@ -99,7 +99,7 @@ def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
                 "colour": STATE_COLOURS[DeviceState(row["device__state"])],
                 "queue": f"device.{row['device_id']}",
                 "clear_url": reverse("admin:queue_clear", args=[row["device_id"]]),
-                "waiting": row["messages"],
+                "waiting": row["number"],
                 "depth": lying[row["device_id"]],
                 "wake_at": row["device__wake_at"],
                 "served_at": row["served_at"],

@@ -39,6 +39,8 @@ def find(key: str) -> Device | None:
     if not _KEY.fullmatch(key):
         return None
     device_id = StatusLink.objects.filter(digest=_digest(key)).values_list("pk", flat=True).first()
+    if device_id is None:
+        return None
     return Device.objects.filter(pk=device_id).defer("credentials", "options").first()
 
 

@@ -154,7 +154,13 @@ def recount(*, days: int, now: datetime) -> None:
         place = DayCursor.objects.select_for_update().get(pk=DayCursor.ONLY)
         cursor.execute("SELECT coalesce(max(id), 0) FROM messaging_inboundmessage")
         place.reply_id = cursor.fetchone()[0]
-        values = {"zone": settings.TIME_ZONE, "now": now, "since": since, "first": first, "reply": place.reply_id}
+        values: dict[str, Any] = {
+            "zone": settings.TIME_ZONE,
+            "now": now,
+            "since": since,
+            "first": first,
+            "reply": place.reply_id,
+        }
         cursor.execute(_RECOUNT, values)
         place.save()
     log.info("days.recounted", since=first.isoformat())
