@@ -29,7 +29,7 @@ def check_content(content: Content, *, owner_id: int, gateways: Iterable[str], b
         media = MediaFile.objects.filter(owner_id=owner_id, pk=content.media).first()
         if media is None:
             problems.append(Problem("media", "does_not_exist", f"You have no file {content.media}: upload it first."))
-        elif media.kind != content.type:
+        elif content.type in ATTACHMENTS and media.kind != content.type:
             text = f"“{media}” was uploaded as {media.kind}: upload it as {content.type}, or change the type."
             problems.append(Problem("media", "wrong_kind", text))
         elif not media.path.exists():

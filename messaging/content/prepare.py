@@ -78,7 +78,8 @@ def prepare_parsed(content: Content, *, variables: Mapping[str, Any], seed: int,
         )
         named = content.template
         text = f"{named.name} ({named.language}){': ' if parameters else ''}{' | '.join(parameters)}"
-        return Prepared("template", text, template=MessageTemplate(named.name, named.language, parameters))
+        template = MessageTemplate(named.name, named.language, parameters)
+        return Prepared("template", text, media=content.media, template=template)
     text = ""
     if content.text:
         words = wording(content.text)

@@ -4,7 +4,7 @@
 
     {"type": "text",                      text | image | document | video | audio | template
      "text": "Hello {{ name or 'you' }}", the text, or the caption of an attachment
-     "media": 17,                         id of a MediaFile, where the type is an attachment
+     "media": 17,                         id of a MediaFile: the attachment, or what stands above a template's text
      "template": {"name": "order_sent", "language": "en_US", "parameters": ["{{ first_name }}"]},
      "greeting": "en",                    false | a language | own words for morning, afternoon and evening
      "on_missing": "fallback"}            fallback: nothing is put in its place | hold: the message waits, visibly
@@ -217,8 +217,8 @@ def _unfit(content: Content) -> Iterator[Problem]:
             yield Problem("text", "no_caption", "Audio has no caption: send the text as a message of its own.")
     if content.type in ATTACHMENTS and content.media is None:
         yield Problem("media", "required", f"Choose the {content.type} to send.")
-    if content.type not in ATTACHMENTS and content.media is not None:
-        yield Problem("media", "unused", f"A {content.type} message carries no file: choose another type.")
+    if content.type == "text" and content.media is not None:
+        yield Problem("media", "unused", "A text carries no file: choose another type.")
     if content.type != "template" and content.template is not None:
         yield Problem("template", "unused", "Only messages of type template name one.")
     if content.type == "template" and content.text:

@@ -33,6 +33,7 @@ TYPES: Final = {
     "lease_seconds": "float8",
     "leases_seconds": "float8[]",
     "limit": "bigint",
+    "media": "bigint",
     "message": "bigint",
     "messages": "bigint[]",
     "minutes": "int[]",

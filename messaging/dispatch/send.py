@@ -128,7 +128,7 @@ class Sender:
             return self._refresh_failed(job, problem)
         try:
             said = self._prepare(job)
-            media = attachment(said.media) if said.media is not None else None
+            media = attachment(said.media, pool=self.pool) if said.media is not None else None
         except ValueMissing as problem:
             return self._hold_message(job, problem)
         except (TemplateProblem, MediaGone) as problem:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from django.utils import timezone
 
 from devices.gateways.base import Media
-from messaging.media.models import MediaFile, path_of
+from messaging.dispatch.pool import Pool, Row
+from messaging.dispatch.prepared import Statement
+from messaging.media.models import path_of
 from messaging.media.signing import address_of
 
 
@@ -17,9 +19,24 @@ class MediaGone(Exception):  # noqa: N818 - reads as a fact
     """The file that a message was to carry is not there any more."""
 
 
-def attachment(media_id: int) -> Media:
+_ROW = Statement(
+    "media_row", "SELECT sha256, mime_type, name, size_bytes FROM messaging_mediafile WHERE id = %(media)s"
+)
+_MOST = 1024
+_known: dict[int, Row] = {}
+
+
+def attachment(media_id: int, *, pool: Pool) -> Media:
     """The file of this id. Raises MediaGone. Rows never change, so a process asks for each once."""
-    sha256, mime_type, name, size_bytes = _row(media_id)
+    row = _known.get(media_id)
+    if row is None:
+        found = pool.execute(_ROW, {"media": media_id})
+        if not found:
+            raise MediaGone("The file that this message was to carry is gone: choose another.")
+        if len(_known) >= _MOST:
+            _known.clear()
+        row = _known[media_id] = found[0]
+    sha256, mime_type, name, size_bytes = row
     return Media(
         mime_type=mime_type,
         filename=name,
@@ -29,17 +46,9 @@ def attachment(media_id: int) -> Media:
     )
 
 
-@lru_cache(maxsize=1024)
-def _row(media_id: int) -> tuple[str, str, str, int]:
-    found = MediaFile.objects.filter(pk=media_id).values_list("sha256", "mime_type", "name", "size_bytes").first()
-    if found is None:
-        raise MediaGone("The file that this message was to carry is gone: choose another.")
-    return found
-
-
 def _reader(path: Path) -> Callable[[], bytes]:
     return partial(path.read_bytes)
 
 
-forget = _row.cache_clear
+forget = _known.clear
 """For tests, whose database forgets too."""

@@ -97,6 +97,7 @@ def test_a_template_reaches_the_driver_filled_in(sender: Sender, notebook: Noteb
     owner = make_user()
     device = make_device(owner=owner, gateway="notebook")
     content = {"type": "template", "template": {"name": "sent", "language": "en", "parameters": ["{{ first_name }}"]}}
+    content["media"] = store.keep(owner=owner, data=picture(), name="above.png").pk
     batch = make_batch(owner=owner, devices=[device])
     Batch.objects.filter(pk=batch.pk).update(content=content)
     assert carried(sender, device) is Result.DONE
@@ -104,6 +105,8 @@ def test_a_template_reaches_the_driver_filled_in(sender: Sender, notebook: Noteb
     assert out.type == "template"
     assert out.template is not None
     assert (out.template.name, out.template.parameters) == ("sent", ("Lead",))
+    assert out.media is not None
+    assert out.media.filename == "above.png"
     assert Attempt.objects.get().text == "sent (en): Lead"
 
 
