@@ -6,9 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.core.exceptions import ValidationError
+from django.db.models import Exists, OuterRef
 
 from campaigns.models import Campaign, Routing, Schedule
 from campaigns.states import CampaignState
+from devices.models import Device
+from leads.models import Lead
+from messaging.content.check import check_content
+from messaging.content.shape import parse
+
+OF_CONTENT = frozenset({"content_type", "text", "media", "template", "greeting", "on_missing", "variants"})
+"""Fields that say what is sent. While one of them is wrong by itself, no gateway is asked whether it can carry it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,7 @@ def check(*, campaign: Campaign, now: datetime) -> list[Problem]:
     except ValidationError as error:
         problems = [Problem(name, "invalid", text) for name, texts in error.message_dict.items() for text in texts]
     problems += _variants(campaign) if campaign.pk else []
+    problems += [] if any(problem.field in OF_CONTENT for problem in problems) else _cannot_carry(campaign)
     if campaign.schedule == Schedule.AT and campaign.scheduled_at is not None and campaign.scheduled_at <= now:
         problems.append(Problem("scheduled_at", "past", "That time has passed: choose one that is still to come."))
     if campaign.routing == Routing.POOLED and campaign.pool is not None and not campaign.pool.devices.exists():
@@ -46,6 +55,30 @@ def check(*, campaign: Campaign, now: datetime) -> list[Problem]:
         case CampaignState.PAUSED:
             problems.append(Problem("state", "paused", "This campaign is paused: resume it."))
     return problems
+
+
+def _cannot_carry(campaign: Campaign) -> list[Problem]:
+    """What the gateways of the devices that would send cannot carry, of any of the texts; each problem once."""
+    texts = {None, *(campaign.variants.values_list("text", flat=True) if campaign.pk else ())} - {""}
+    found = {
+        Problem({"type": "content_type"}.get(each.field, each.field.partition(".")[0]), each.code, each.text): None
+        for text in sorted(texts, key=lambda text: text or "")
+        for each in check_content(
+            parse(campaign.content(text=text)), owner_id=campaign.owner_id, gateways=_gateways(campaign)
+        )
+    }
+    return list(found)
+
+
+def _gateways(campaign: Campaign) -> set[str]:
+    devices = Device.objects.filter(owner_id=campaign.owner_id)
+    if campaign.routing == Routing.POOLED:
+        devices = devices.filter(pool_id=campaign.pool_id)
+    elif campaign.lead_device_id is not None:
+        devices = devices.filter(pk=campaign.lead_device_id)
+    else:
+        devices = devices.filter(Exists(Lead.objects.filter(device=OuterRef("pk"))))
+    return set(devices.order_by().values_list("gateway", flat=True).distinct())
 
 
 def _variants(campaign: Campaign) -> list[Problem]:

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from campaigns import services
+from campaigns import checks, services
 from campaigns.models import CampaignState, Run, RunState, Schedule
 from devices.models import DeviceState
 from messaging import fanout
@@ -126,7 +126,7 @@ DIES = """
 import django
 django.setup()
 from django.utils import timezone
-from campaigns import services
+from campaigns import checks, services
 services.trigger(run_id={run}, now=timezone.now())
 """
 
@@ -193,3 +193,16 @@ def test_only_pooled_runs_may_move_messages_to_another_device():
     for campaign in (make_campaign(owner=owner, pool=pool), make_campaign(owner=owner)):
         services.trigger(run_id=services.launch(campaign=campaign, now=timezone.now()).run.pk, now=timezone.now())
     assert list(Batch.objects.order_by("pk").values_list("failover", flat=True)) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("gateway", "code"), [("wablas", "too_long"), ("meta", "window"), ("simulator", None), ("whatsapp", None)]
+)
+def test_a_launch_is_refused_what_a_gateway_cannot_carry(gateway, code):
+    owner = make_user()
+    pool, _ = make_pool(owner=owner, devices=1)
+    pool.devices.update(gateway=gateway)
+    make_leads(1, owner=owner)
+    campaign = make_campaign(owner=owner, pool=pool, text="x" * 1500)
+    found = {problem.code for problem in checks.check(campaign=campaign, now=timezone.now())}
+    assert found == ({code} if code else set())
