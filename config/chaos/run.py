@@ -15,7 +15,7 @@ from config.chaos.doubling import Doubling
 from config.chaos.errors import moved, unexpected
 from config.chaos.evidence import Evidence, Stuck
 from config.chaos.fleet import SLOW_DEVICES, SLOW_WEATHER, TEXT, Fleet, Load, make_fleet, slow_token
-from config.chaos.gateway import FORGETFUL
+from config.chaos.gateway import FORGETFUL, known_here
 from config.chaos.gather import PATIENCE_SECONDS, drain, gather, settle
 from config.chaos.incidents import Incident, Log
 from config.chaos.judge import Finding, judge
@@ -87,6 +87,7 @@ def perform(theatre: Theatre, plan: Plan, *, patience: float = PATIENCE_SECONDS)
 
     ``patience``: for how many seconds anything may stand still once there is calm.
     """
+    known_here()  # campaigns are launched from this process too
     simulator, web = any_free_port(), any_free_port()
     ports = Ports(web=web, flower=web, simulator=simulator)  # Flower takes no part
     url, secret = ports.urls()[SIMULATOR], webhook.make_secret()

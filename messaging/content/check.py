@@ -35,7 +35,12 @@ def check_content(content: Content, *, owner_id: int, gateways: Iterable[str], b
         elif not media.path.exists():
             problems.append(Problem("media", "gone", f"The bytes of “{media}” are gone: upload it again."))
     for kind in sorted(set(gateways)):
-        problems += _cannot_carry(registry.driver_for(kind), content, media, bulk=bulk)
+        try:
+            driver = registry.driver_for(kind)
+        except registry.UnknownGateway as unknown:
+            problems.append(Problem("type", "unknown_gateway", f"A device that would send: {unknown}"))
+        else:
+            problems += _cannot_carry(driver, content, media, bulk=bulk)
     return problems
 
 

@@ -196,7 +196,8 @@ def test_only_pooled_runs_may_move_messages_to_another_device():
 
 
 @pytest.mark.parametrize(
-    ("gateway", "code"), [("wablas", "too_long"), ("meta", "window"), ("simulator", None), ("whatsapp", None)]
+    ("gateway", "code"),
+    [("wablas", "too_long"), ("meta", "window"), ("gone", "unknown_gateway"), ("simulator", None), ("whatsapp", None)],
 )
 def test_a_launch_is_refused_what_a_gateway_cannot_carry(gateway, code):
     owner = make_user()
