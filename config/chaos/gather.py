@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Count, F, Sum
 
 from campaigns.models import Run, RunState
@@ -146,15 +146,23 @@ def gather(
     opt_outs: Sequence[OptOut] = (),
     accepted: Sequence[int] = (),
 ) -> Evidence:
-    """Read it all. ``expected`` holds the messages that each campaign had to make, by its name."""
-    unmade = set(expected) - set(Run.objects.filter(batch__isnull=False).values_list("campaign__name", flat=True))
+    """Read it all. ``expected`` holds the messages that each campaign had to make, by its name.
+
+    Rows are read as they stood at one moment: a web worker whose parent was killed may still take in a receipt.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        unmade = set(expected) - set(Run.objects.filter(batch__isnull=False).values_list("campaign__name", flat=True))
+        devices, batches, streams = _devices(), _batches(expected), _streams()
+        messages, attempts = _messages(), _attempts()
+        refusals = [_with_messages(refusal) for refusal in opt_outs]
     return Evidence(
         lease_seconds=LEASE_SECONDS,
-        devices=_devices(),
-        batches=_batches(expected),
-        streams=_streams(),
-        messages=_messages(),
-        attempts=_attempts(),
+        devices=devices,
+        batches=batches,
+        streams=streams,
+        messages=messages,
+        attempts=attempts,
         entries=[Entry.read(line) for line in witness.entries()],
         incidents=incidents,
         stuck=stuck,
@@ -162,7 +170,7 @@ def gather(
         errors=errors,
         moved=moved,
         stops=stops,
-        opt_outs=[_with_messages(refusal) for refusal in opt_outs],
+        opt_outs=refusals,
         accepted=accepted,
     )
 
