@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import Count
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,12 +19,19 @@ from messaging import health
 from messaging.health import Health, Level
 from messaging.models import Message, Stream
 
+LEVELS = [level.value for level in Level]
 
-class ReasonSerializer(serializers.Serializer[Any]):
+
+@extend_schema_field(serializers.ChoiceField(choices=LEVELS), component_name="HealthLevel")
+class LevelField(serializers.ChoiceField):
+    """The level as one named set in the description of the API."""
+
+
+class HealthReasonSerializer(serializers.Serializer[Any]):
     """One thing that is not as it should be."""
 
     code = serializers.CharField(help_text="Stable; the runbook has a part for each.")
-    level = serializers.ChoiceField(choices=[level.value for level in Level])
+    level = LevelField(choices=LEVELS)
     text = serializers.CharField()
 
 
@@ -43,8 +50,8 @@ class QueueSerializer(serializers.Serializer[Any]):
 class HealthSerializer(serializers.Serializer[Any]):
     """The worst reason decides ``overall``."""
 
-    overall = serializers.ChoiceField(choices=[level.value for level in Level])
-    reasons = ReasonSerializer(many=True)
+    overall = LevelField(choices=LEVELS)
+    reasons = HealthReasonSerializer(many=True)
     at = serializers.DateTimeField()
     halted = serializers.BooleanField()
     database = serializers.BooleanField()
