@@ -50,7 +50,7 @@ def health_view(request: HttpRequest) -> HttpResponse:
     role = role_of(request.user)
     if role is None:
         raise PermissionDenied
-    shown: dict[str, Any] = {"role": role, "cards": state_of(user=request.user, now=timezone.now())}
+    shown: dict[str, Any] = {"opts": None, "role": role, "cards": state_of(user=request.user, now=timezone.now())}
     if role is not Role.OPS:
         failed = _failed(request.user).order_by("-id")
         unknown = _mine(request.user).filter(state=State.UNKNOWN, presumed_at__isnull=True).order_by("-id")

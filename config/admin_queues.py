@@ -35,7 +35,7 @@ def urls() -> list[URLPattern]:
 
 def queues_view(request: HttpRequest) -> HttpResponse:
     """The whole page."""
-    context = {"cards": state_of(user=_somebody(request), now=timezone.now())}
+    context = {"opts": None, "cards": state_of(user=_somebody(request), now=timezone.now())}
     model_admin = admin.site.get_model_admin(Message)
     return page(
         request, model_admin=model_admin, template="admin/queues.html", title="Queues and workers", context=context
@@ -101,7 +101,7 @@ def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
                 "clear_url": reverse("admin:queue_clear", args=[row["device_id"]]),
                 "waiting": row["number"],
                 "depth": lying[row["device_id"]],
-                "wake_at": row["device__wake_at"],
+                "wake_at": row["device__wake_at"] if row["device__state"] == DeviceState.ACTIVE else None,
                 "served_at": row["served_at"],
                 "resting": row["device__held_until"] if _later(row["device__held_until"], now) else None,
             }

@@ -80,7 +80,7 @@ def test_what_needs_attention_is_named_with_its_level_and_belongs_to_those_who_s
     first, second, _third = messages_of(batch)
     Message.objects.filter(pk=first.pk).update(state="unknown")
     Stream.objects.filter(pk=first.stream_id).update(waiting=2, unknown=1)
-    Message.objects.filter(pk=second.pk).update(state="queued", lane=0, queued_at=timezone.now() - timedelta(minutes=5))
+    Message.objects.filter(pk=second.pk).update(state="queued", lane=0, queued_at=timezone.now() - timedelta(minutes=6))
     Device.objects.filter(pk=device.pk).update(state=DeviceState.NEEDS_ATTENTION, attention_code="unreachable")
     make_device(owner=me, state="unpaired")
     assert codes(me, failed=2) == {

@@ -2,7 +2,8 @@
  *
  * <div data-poll="/address/" data-poll-seconds="2"> … </div> is filled again and again with the "html" of the JSON at
  * that address, until the JSON says "done". Hidden tabs do not ask. When asking fails, the next time is later, and a
- * [data-poll-note] beside it says so.
+ * [data-poll-note] beside it says so. What is marked data-poll-keep (and has an id) stays as it is, a chart for one;
+ * details that somebody has opened stay open.
  */
 "use strict";
 
@@ -24,7 +25,17 @@
     function show(html) {
       if (part.dataset.pollLast === html) return;
       const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
+      const kept = part.querySelectorAll("[data-poll-keep]");
+      const open = part.querySelectorAll("details[id][open]");
       part.innerHTML = html;
+      kept.forEach(function (old) {
+        const place = document.getElementById(old.id);
+        if (place) place.replaceWith(old);
+      });
+      open.forEach(function (old) {
+        const now = document.getElementById(old.id);
+        if (now) now.open = true;
+      });
       part.dataset.pollLast = html;
       const again = focused && document.getElementById(focused);
       if (again) again.focus();
