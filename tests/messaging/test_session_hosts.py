@@ -102,7 +102,10 @@ def test_a_host_frozen_past_its_lease_loses_its_sessions_and_sends_nothing_more(
         finally:
             frozen.send_signal(signal.SIGCONT)
     for batch in (first, second, third):
-        assert verdict_on(batch, simulator).clean
+        verdict = verdict_on(batch, simulator)
+        # What the frozen host held goes out again when its lease is over: perhaps after younger ones.
+        assert (verdict.lost, verdict.duplicated, verdict.unaccounted) == ((), (), ())
+        assert verdict.clean or batch is second
         assert set(Message.objects.filter(batch=batch).values_list("state", flat=True)) == {State.SENT}
     assert all(entry["at"] > taken_at for entry in simulator.ledger() if entry["message"] in ids(second))
     assert "sessions.lease_lost" in (tmp_path / "frozen.log").read_text()
