@@ -177,7 +177,7 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(broker, simulator, tm
                 wait_until(lambda goal=goal: sent(batch) >= goal, what=f"{goal} messages", seconds=60)
                 worker.send_signal(signal.SIGKILL)
                 worker.wait(10)
-        with device_worker(simulator, tmp_path / "last.log", FLOTILLA_LEASE_SECONDS="2"):
+        with device_worker(simulator, tmp_path / "last.log"):
             wait_for_the_end(batch, seconds=90)
             wait_until(
                 lambda: not Message.objects.filter(batch=batch, state=State.SENDING).exists(), what="leases", seconds=20
