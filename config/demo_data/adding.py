@@ -71,7 +71,7 @@ def add(*, now: datetime) -> Added:
             pool=devices[0].pool,
         )
         Segment.objects.create(
-            owner=owner, name="Customers who sail", rules={"status": "customer", "niches": ["sailing"]}
+            owner=owner, name="Customers who sail", rules={"status": "customer", "niches_any": ["sailing"]}
         )
         replies = _replies(owner, now=now)
         _sequence(owner, leads, now=now)

@@ -51,7 +51,7 @@ def remove() -> int:
             gone += owner.delete()[0]
         except (ProtectedError, RestrictedError) as error:
             raise CannotRemove(
-                f"Somebody has acted as “{owner}”, and that stays on record ({_kinds(error)}): rename that user instead."
+                f"Somebody has acted as “{owner}”, and that stays on record ({_kinds(error)}): rename that user then."
             ) from None
     _forget_files(files)
     return gone
