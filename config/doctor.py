@@ -19,12 +19,14 @@ from celery import current_app
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.checks import ERROR, run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from devices.gateways import registry
 from devices.models import Device, DeviceState
 from devices.session_models import SessionShard
+from leads import suppression
 from messaging.dispatch.publish import all_bells
 
 Level = Literal["ok", "warning", "error"]
@@ -34,6 +36,8 @@ SKEW_SECONDS: Final = 2.0
 INSPECT_SECONDS: Final = 3.0
 BEAT_SECONDS: Final = 2.0
 """The release ticks ten times a second: two looks this far apart see it, or nobody publishes it."""
+_READ_MOST: Final = 5_000
+"""Credentials that are tried, the newest first: a few hundred milliseconds."""
 _FREE_SHARE, _FREE_BYTES = 0.10, 1 << 30
 _FULL_SHARE, _FULL_BYTES = 0.02, 256 << 20
 
@@ -91,6 +95,24 @@ def keys_are_sound() -> Iterator[Finding]:
         yield Finding("error", "keys", f"{text}.", remedy)
     if not wrong:
         yield Finding("ok", "keys", "All keys are there and of the right form.")
+
+
+def keys_fit_what_is_stored() -> Iterator[Finding]:
+    """Keys of the right form that are not the ones the rows were written with: after a restore, or on a new server."""
+    rows = Device.objects.exclude(credentials="").order_by("-pk").values_list("credentials", flat=True)
+    looked = [bool(found.unreadable) for found in rows[:_READ_MOST]]
+    if any(looked):
+        yield Finding(
+            "error", "keys", f"Of {len(looked):,} stored credentials {sum(looked):,} cannot be read: wrong keys.",
+            "Put the key they were written with back into FLOTILLA_FIELD_KEYS, behind the newest.",
+        )  # fmt: skip
+    try:
+        suppression.suppressed(owner_id=0, phones=[])
+    except ImproperlyConfigured as problem:
+        yield Finding("error", "keys", str(problem), "Until then no lead can be added.")
+        return
+    if not any(looked):
+        yield Finding("ok", "keys", "They read what is stored.")
 
 
 def database_is_sound() -> Iterator[Finding]:
@@ -311,6 +333,7 @@ def _clock(whose: str, there: float, before: float, after: float) -> Finding:
 CHECKS: Final[Sequence[tuple[str, Callable[[], Iterator[Finding]]]]] = (
     ("settings", settings_are_sound),
     ("keys", keys_are_sound),
+    ("keys", keys_fit_what_is_stored),
     ("database", database_is_sound),
     ("broker", broker_is_sound),
     ("workers", workers_are_alive),

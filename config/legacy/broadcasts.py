@@ -56,15 +56,16 @@ def take_campaigns(move: Move) -> None:
 def _take_campaign(move: Move, old_id: str, row: Row) -> None:
     owner_id = owner_of(move, row)
     campaign = _campaign(move, old_id, row, owner_id=owner_id)
+    if not move.dry_run and (media := _media(move, old_id, row, campaign)) is not None:
+        campaign.media, campaign.content_type = media, media.kind
     try:
-        campaign.full_clean(exclude=["owner"])
+        # a dry run fetches no picture, which may be all that is to be said
+        if campaign.text or not move.dry_run or not text_of(row, "image_url"):
+            campaign.full_clean(exclude=["owner"])
     except ValidationError as error:
         raise first_problem(error) from None
     begun = text_of(row, "status").lower() not in OPEN_CAMPAIGNS
     if not move.dry_run:
-        media = _media(move, old_id, row, campaign)
-        if media is not None:
-            campaign.media, campaign.content_type = media, media.kind
         with transaction.atomic():
             campaign.save()
             move.keep(CAMPAIGNS, old_id, campaign)

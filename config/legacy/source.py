@@ -119,7 +119,8 @@ def opened(address: str, *, schema: str = "public") -> Iterator[Source]:
         _refuse_unless_theirs(source)
         yield source
     except psycopg2.Error as problem:
-        raise SourceProblem(f"The old database refused: {str(problem).splitlines()[0][:200]}") from None
+        said = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise SourceProblem(f"The old database refused: {said[:200]}") from None
     finally:
         connection.close()
 

@@ -7,9 +7,13 @@ import socket
 
 import pytest
 import redis
+from cryptography.fernet import Fernet
 from django.core.management import call_command
+from django.utils import timezone
 
 from config import doctor
+from leads import suppression
+from leads.models import Suppression
 from messaging.dispatch.publish import all_bells
 from tests.factories import make_device, make_user
 
@@ -126,3 +130,21 @@ def test_the_command_says_every_remedy_and_ends_with_one():
     assert ended.value.code == 1
     assert "No worker answers" in out.getvalue()
     assert out.getvalue().count("→") == out.getvalue().count("ERROR") + out.getvalue().count("warning  ")
+
+
+@pytest.mark.django_db
+def test_keys_that_are_not_the_ones_of_the_rows_are_found(settings):
+    owner = make_user()
+    make_device(owner=owner)
+    why = Suppression.Reason.OPTED_OUT
+    suppression.suppress(owner_id=owner.pk, phone="+60123456789", reason=why, now=timezone.now())
+    assert worst(doctor.keys_fit_what_is_stored()) == []
+    there, settings.FIELD_KEYS = settings.FIELD_KEYS, [Fernet.generate_key().decode()]
+    [(level, text)] = worst(doctor.keys_fit_what_is_stored())
+    assert (level, "1 cannot be read" in text) == ("error", True)
+    settings.FIELD_KEYS = [*settings.FIELD_KEYS, *there]
+    assert worst(doctor.keys_fit_what_is_stored()) == []
+    settings.SUPPRESSION_KEYS = ["another key that is long enough"]
+    [(level, text)] = worst(doctor.keys_fit_what_is_stored())
+    assert level == "error"
+    assert "FLOTILLA_SUPPRESSION_KEYS" in text
