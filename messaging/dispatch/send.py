@@ -158,12 +158,17 @@ class Sender:
         outcome = self._call(client, job, outgoing)
         took_seconds = monotonic() - called_at
         failpoints.hit("after_accept")
+        driver = gateways.driver_for(job.gateway)
+        log.info(
+            "send.platform" if driver.transport == "http" else "send.session", message_id=job.message_id,
+            device_id=job.device_id, gateway=job.gateway, attempt=attempt, seconds=round(took_seconds, 3),
+        )  # fmt: skip
         decision = decide(
             outcome,
             attempt=attempt,
             in_doubt=in_doubt,
             retry_minutes=settings.FLOTILLA_RETRY_MINUTES,
-            id_semantics=gateways.driver_for(job.gateway).id_semantics,
+            id_semantics=driver.id_semantics,
         )
         self._record(job, decision, gap)
         METERS.note_send(decision.state.value, seconds=took_seconds)
