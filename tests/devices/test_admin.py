@@ -363,6 +363,40 @@ def test_list_actions_change_only_devices_in_a_state_for_it() -> None:
     assert (active.state, unpaired.state) == (DeviceState.PAUSED, DeviceState.UNPAIRED)
 
 
+def asked_for() -> set[str]:
+    return set(Device.objects.filter(refresh_asked_at__isnull=False).values_list("name", flat=True))
+
+
+def test_refreshing_the_chosen_asks_for_those_that_can_connect_and_are_ours() -> None:
+    me = make_user(role="staff")
+    make_device(owner=me, name="Fine")
+    make_device(owner=me, name="Lost", state=DeviceState.NEEDS_ATTENTION, attention_code="logged_out")
+    make_device(owner=me, name="Paused", state=DeviceState.PAUSED)
+    make_device(owner=make_user(), name="Foreign")
+    chosen = [str(pk) for pk in Device.objects.values_list("pk", flat=True)]
+    data = {"action": "refresh_devices", "_selected_action": chosen}
+    answer = signed_in(me).post(LIST, data, follow=True)
+    assert "2 devices are being connected anew. 1 were not" in answer.content.decode()
+    assert asked_for() == {"Fine", "Lost"}
+
+
+def test_reconnect_all_asks_first_and_leaves_alone_what_it_cannot_help() -> None:
+    me = make_user(role="staff")
+    make_device(owner=me, name="Fine")
+    make_device(owner=me, name="Being tried", reconnect_failures=2)
+    make_device(owner=me, name="Unreachable", state=DeviceState.NEEDS_ATTENTION, attention_code="unreachable")
+    make_device(owner=me, name="Banned", state=DeviceState.NEEDS_ATTENTION, attention_code="banned")
+    foreign = {"state": DeviceState.NEEDS_ATTENTION, "attention_code": "unreachable"}
+    make_device(owner=make_user(), name="Foreign", **foreign)
+    client = signed_in(me)
+    assert reverse("admin:devices_device_reconnect_all") in client.get(LIST).content.decode()
+    question = client.get(reverse("admin:devices_device_reconnect_all")).content.decode()
+    assert "Reconnect all devices?" in question
+    assert asked_for() == set()
+    client.post(reverse("admin:devices_device_reconnect_all"), {"confirmed": "yes"})
+    assert asked_for() == {"Being tried", "Unreachable"}
+
+
 def test_lists_cost_the_same_however_many_devices(django_assert_max_num_queries: Any) -> None:
     me = make_user(role="admin")
     _pool, devices = make_pool(owner=me, devices=40)
