@@ -16,6 +16,7 @@ from django.conf import settings
 from devices.clients import ClientRegistry, RefreshFailed, shared_registry
 from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
+from devices.services import CAP_REACHED, OUTSIDE_WINDOW
 from messaging import failpoints
 from messaging.content.prepare import Prepared, prepare
 from messaging.content.problems import TemplateProblem, ValueMissing
@@ -113,7 +114,7 @@ class Sender:
         """Refresh, render, claim, call, record."""
         closed_seconds = job.window.opens_in_seconds(job.now) if job.window else 0.0
         if closed_seconds:
-            return self._hold(job, closed_seconds, "Outside the device's sending window.")
+            return self._hold(job, closed_seconds, OUTSIDE_WINDOW)
         if job.gateway_state == "rests":
             return self._give_back(job)
         if self.breaker.refuses(job.address, probing=job.gateway_state == "probing"):
@@ -332,7 +333,7 @@ class Sender:
         if in_review:
             return self._snooze(job, courtesy.REVIEW_SECONDS)
         wait = float(capped_for_seconds or 0)
-        return self._hold(job, wait, "The device's sending cap is reached.") if wait > 0 else self._give_back(job)
+        return self._hold(job, wait, CAP_REACHED) if wait > 0 else self._give_back(job)
 
     def _hold(self, job: Job, seconds: float, reason: str) -> Result:
         """The device rests for a while and the message waits with it."""

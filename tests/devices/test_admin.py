@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from devices.models import Device, DeviceShare, DeviceState, Pool
+from devices.services import CAP_REACHED
 from messaging.models import Stream
 from tests.factories import make_batch, make_device, make_pool, make_user
 
@@ -244,6 +245,19 @@ def test_a_changed_rhythm_wakes_the_device_and_a_new_name_does_not() -> None:
     device.refresh_from_db()
     assert device.lanes == 5
     assert device.wake_at <= timezone.now()
+
+
+@pytest.mark.parametrize(("reason", "rests"), [(CAP_REACHED, False), ("Throttled by the gateway.", True)])
+def test_a_wider_cap_ends_a_rest_by_the_old_one_and_not_one_that_the_gateway_asked_for(
+    reason: str, rests: bool
+) -> None:
+    me = make_user(role="staff")
+    device = make_device(owner=me, name="Kuala Lumpur 1", cap_per_day=300)
+    Device.objects.filter(pk=device.pk).update(held_until=timezone.now() + timedelta(hours=9), hold_reason=reason)
+    signed_in(me).post(page_of(device), form_data(cap_per_day="500", credential_simulator_token=""))
+    device.refresh_from_db()
+    assert device.cap_per_day == 500
+    assert (device.held_until is not None) is rests
 
 
 def test_admins_find_themselves_chosen_as_owner() -> None:
