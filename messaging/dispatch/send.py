@@ -1,4 +1,4 @@
-"""Carrying one message to its gateway. Read ``Sender._send`` from top to bottom: that is the whole life of a send."""
+"""Carrying one message to its gateway. Read ``Sender._send_it`` from top to bottom: the whole life of a send."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from devices.clients import ClientRegistry, RefreshFailed, shared_registry
 from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
 from devices.services import CAP_REACHED, OUTSIDE_WINDOW
-from messaging import failpoints
+from messaging import failpoints, tracing
 from messaging.content.prepare import Prepared, prepare
 from messaging.content.problems import TemplateProblem, ValueMissing
 from messaging.dispatch import bans, courtesy, holding
@@ -111,6 +111,10 @@ class Sender:
         return Result.STALE if job is None else self._send(job)
 
     def _send(self, job: Job) -> Result:
+        with tracing.on_behalf_of(job.request_id):
+            return self._send_it(job)
+
+    def _send_it(self, job: Job) -> Result:
         """Refresh, render, claim, call, record."""
         closed_seconds = job.window.opens_in_seconds(job.now) if job.window else 0.0
         if closed_seconds:
