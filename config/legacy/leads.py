@@ -90,16 +90,8 @@ def _person(move: Move, old_id: str, row: Row) -> _Person:
     except PhoneProblem as problem:
         raise Unreadable("phone", problem.code, problem.text) from None
     name = " ".join(text_of(row, "name").split())
-    if len(name) > NAME_LENGTH:
-        move.changed(LEADS, old_id, "name", "cut", f"The name was cut to {NAME_LENGTH} characters.")
     device = text_of(row, "device_id")
     lacks = "" if device in move.known(DEVICES) else NO_DEVICE
-    if lacks:
-        move.changed(
-            LEADS, old_id, "device_id", "no_device",
-            "It came without its device, which has not come over: mend that one there and move over again, or give"
-            " the lead another.",
-        )  # fmt: skip
     lead = LeadRow(
         row_number=0,
         phone=phone,
@@ -109,6 +101,14 @@ def _person(move: Move, old_id: str, row: Row) -> _Person:
         triggers=tags_of(row, "trigger"),
         notes=text_of(row, "journey"),
     )
+    if len(name) > NAME_LENGTH:
+        move.changed(LEADS, old_id, "name", "cut", f"The name was cut to {NAME_LENGTH} characters.")
+    if lacks:
+        move.changed(
+            LEADS, old_id, "device_id", "no_device",
+            "It came without its device, which has not come over: mend that one there and move over again, or give"
+            " the lead another.",
+        )  # fmt: skip
     return _Person(old_id, owner_id, move.known(DEVICES).get(device) or None, lead, lacks)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -28,7 +28,7 @@ class Move:
     """One move, or the dry run of one. ``name`` tells one system before from another.
 
     ``owner``: everything goes to this user; else to the users that it belonged to. ``basis``: the declared ground on
-    which these people may be written to; empty: no consent is noted.
+    which these people may be written to; empty: no consent is noted. ``addresses``: where a gateway is, by its kind.
     """
 
     source: Source
@@ -40,6 +40,7 @@ class Move:
     now: Callable[[], datetime]
     owner: User | None = None
     basis: str = ""
+    addresses: Mapping[str, str] = field(default_factory=dict)
     dry_run: bool = False
     on_progress: Progress = lambda _table, _done: None
     _known: dict[str, dict[str, int]] = field(default_factory=dict)

@@ -112,23 +112,33 @@ def _take_device(move: Move, old_id: str, row: Row) -> None:
     if platform:
         device.gateway, field = PLATFORMS[platform]
         device.credentials = Secrets({field: token} if (token := text_of(row, "jid")) else {})
+        device.base_url = move.addresses.get(device.gateway, "")
     device.name = _free_name(move, old_id, owner_id, text_of(row, "device_name"))
     device.delay_min_seconds, device.delay_max_seconds = delays_of(row, least=5, most=15)
-    lacks = platform and not device.credentials
+    lacks = _lacking(device)
     if lacks:
-        device.state, device.state_reason = DeviceState.NEEDS_ATTENTION, "Its token did not come over: enter it."
-    try:
-        device.full_clean(exclude=["owner", "credentials"] if lacks else ["owner"])
-    except ValidationError as error:
-        if set(error.message_dict) - ({"credentials"} if lacks else set()):
-            raise first_problem(error) from None
+        device.state, device.state_reason = DeviceState.NEEDS_ATTENTION, " ".join(lacks.values())[:300]
     if not move.dry_run:
         with transaction.atomic():
             device.save()
             move.keep(DEVICES, old_id, device)
     move.taken(DEVICES, old_id, device.pk or WOULD)
-    if lacks:
-        move.to_do(DEVICES, old_id, "jid", "no_token", "It has no token there: enter it on the device's page.")
+    for field, text in lacks.items():
+        move.to_do(DEVICES, old_id, "jid" if field == "credentials" else "platform", "incomplete", text)
+
+
+_ENTERED_LATER: Final = frozenset({"credentials", "base_url"})
+
+
+def _lacking(device: Device) -> dict[str, str]:
+    """What a person has to enter before it can send, by field. Raises Unreadable for what else is wrong with it."""
+    try:
+        device.full_clean(exclude=["owner"])
+    except ValidationError as error:
+        if set(error.message_dict) - _ENTERED_LATER:
+            raise first_problem(error) from None
+        return {field: " ".join(texts) for field, texts in error.message_dict.items()}
+    return {}
 
 
 def _phone(move: Move, old_id: str, row: Row) -> str:

@@ -43,7 +43,8 @@ def admin():
 def move(address: str, folder: Path, **options) -> list[dict[str, str]]:
     """Call the command; the lines of its report."""
     path = folder / f"report-{len(list(folder.glob('report-*')))}.csv"
-    call_command("import_legacy", database=address, by="boss", report=path, region="MY", **options)
+    more = {"wablas_url": "https://wablas.example", **options}
+    call_command("import_legacy", database=address, by="boss", report=path, region="MY", **more)
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -118,6 +119,7 @@ def test_everything_comes_over_once_and_what_does_not_is_told(admin, tmp_path): 
     assert sorted(told(lines, "no_user")) == [
         ("leads", world.uid(107), "user_id"), ("user_devices", world.LONELY, "user_id"),
     ]  # fmt: skip
+    assert told(lines, "incomplete") == [("user_devices", world.TOKENLESS, "jid")]
     assert told(lines, "unknown_platform") == [("user_devices", world.ODD, "platform")]
     assert told(lines, "no_device") == [("leads", world.uid(105), "device_id")]
     assert told(lines, "one_device") == [("leads", world.uid(103), "device_id")]

@@ -47,6 +47,7 @@ class Command(BaseCommand):
             help="declare where and how these people agreed: noted on each lead. Without it no lead has consent, and"
             " bulk sends leave them out",
         )  # fmt: skip
+        parser.add_argument("--wablas-url", default="", help="address of the account's own Wablas server")
         parser.add_argument("--without-sessions", action="store_true", help="leave WhatsApp sessions; pair again")
         parser.add_argument("--dry-run", action="store_true", help="only look and count; write nothing")
         parser.add_argument("--report", type=Path, help="file for everything a person has to know (CSV)")
@@ -108,6 +109,7 @@ def _move(options: dict[str, Any], *, source: legacy_source.Source, report: Repo
         zone=zone,
         region=region,
         basis=" ".join(options["consent"].split())[:200],
+        addresses={"wablas": options["wablas_url"]},
         dry_run=options["dry_run"],
         now=timezone.now,
     )
