@@ -97,6 +97,12 @@ def stored(*, jid: str, plan: Plan, theirs: Any) -> bool:
     return theirs.fetchone() is not None
 
 
+def share(*, plan: Plan, theirs: Any) -> int:
+    """Copy what they know about people, once for all sessions, before the first; returns how many rows were read."""
+    with transaction.atomic():
+        return _copy(plan, jid="", theirs=theirs)
+
+
 def adopt(*, device: Device, jid: str, phone: str, plan: Plan, theirs: Any) -> int:
     """Copy the session of ``jid`` and let ``device`` send by it, in one transaction; returns the rows copied.
 
@@ -108,6 +114,8 @@ def adopt(*, device: Device, jid: str, phone: str, plan: Plan, theirs: Any) -> i
             if locked.credentials.get(JID):
                 raise CannotAdopt("This device is linked to a phone here already.")
             copied = _copy(plan, jid=jid, theirs=theirs)
+            if not copied:
+                raise CannotAdopt("It has no session stored for this device: pair it again.")
             locked.credentials = Secrets({**locked.credentials, JID: jid})
             locked.session_phone = phone
             locked.save(update_fields=["credentials", "session_phone"])
@@ -123,8 +131,11 @@ def adopt(*, device: Device, jid: str, phone: str, plan: Plan, theirs: Any) -> i
 
 
 def _copy(plan: Plan, *, jid: str, theirs: Any) -> int:
+    """The rows of one session; without ``jid`` those of no session. How many were read."""
     copied = 0
     for table, owner, columns in plan.tables:
+        if bool(owner) != bool(jid):
+            continue
         names = sql.SQL(", ").join(map(sql.Identifier, columns))
         statement = sql.SQL("SELECT {} FROM {}").format(names, sql.Identifier(plan.schema, table))
         if owner:
@@ -140,8 +151,6 @@ def _copy(plan: Plan, *, jid: str, theirs: Any) -> int:
             with connection.cursor() as cursor:
                 cursor.executemany(insert, rows)
             copied += len(rows)
-        if table == DEVICES and not copied:
-            raise CannotAdopt("It has no session stored for this device: pair it again.")
     return copied
 
 

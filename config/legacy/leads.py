@@ -91,7 +91,7 @@ def _person(move: Move, old_id: str, row: Row) -> _Person:
         raise Unreadable("phone", problem.code, problem.text) from None
     name = " ".join(text_of(row, "name").split())
     device = text_of(row, "device_id")
-    lacks = "" if device in move.known(DEVICES) else NO_DEVICE
+    lacks = NO_DEVICE if device and device not in move.known(DEVICES) else ""
     lead = LeadRow(
         row_number=0,
         phone=phone,

@@ -183,6 +183,8 @@ def adopt_sessions(move: Move, *, wanted: bool) -> None:
             for old_id, _ in waiting:
                 _pair_again(move, old_id, str(reason))
             return
+        if not move.dry_run:
+            adopting.share(plan=plan, theirs=theirs)
         for old_id, jid in waiting:
             _adopt_one(move, old_id, jid, plan=plan, theirs=theirs)
 
