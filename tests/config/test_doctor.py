@@ -12,6 +12,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from config import doctor
+from devices.gateways.simulator import SimulatorDriver
 from leads import suppression
 from leads.models import Suppression
 from messaging.dispatch.publish import all_bells
@@ -88,6 +89,28 @@ def test_a_gateway_where_nobody_listens_is_found():
         taken.bind(("127.0.0.1", 0))
         make_device(owner=make_user(), base_url=f"http://127.0.0.1:{taken.getsockname()[1]}")
         assert any("does not answer" in text for _, text in worst(doctor.gateways_answer()))
+
+
+@pytest.mark.django_db
+def test_a_simulator_that_only_the_workers_are_told_of_is_no_fault(settings, monkeypatch):
+    settings.FLOTILLA_GATEWAY_URLS = {}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(SimulatorDriver, "default_base_url", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        make_device(owner=make_user())
+        [(level, text)] = worst(doctor.gateways_answer())
+    assert level == "warning"
+    assert "not told" in text
+
+
+def test_a_broker_that_is_away_is_said_to_be_away(settings):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        settings.REDIS_URL = f"redis://:hunter2@127.0.0.1:{taken.getsockname()[1]}/0"
+        [finding] = doctor.broker_is_sound()
+    assert finding.level == "error"
+    assert "does not answer" in finding.text
+    assert "hunter2" not in finding.text + finding.remedy
 
 
 @pytest.mark.django_db
