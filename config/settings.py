@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
+from config.databases import DIRECT, databases
 from config.mail import MailProblem, mail_from
 from config.stack.addresses import addresses, local_secrets
 from leads.quiet import CourtesyProblem, parse_caps, parse_quiet_hours, parse_zone
@@ -148,11 +149,13 @@ FLOTILLA_LEASE_SECONDS = _number("FLOTILLA_LEASE_SECONDS", 90)
 FLOTILLA_IDLE_TRANSACTION_SECONDS = _number("FLOTILLA_IDLE_TRANSACTION_SECONDS", FLOTILLA_LEASE_SECONDS / 3)
 
 _addresses = addresses()
-DATABASES = {"default": {**_addresses.database, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}}
-if FLOTILLA_IDLE_TRANSACTION_SECONDS and sys.argv[1:2] != ["migrate"]:  # a migration may think for longer
-    _options = DATABASES["default"].setdefault("OPTIONS", {})
-    _timeout = f"-c idle_in_transaction_session_timeout={int(1000 * FLOTILLA_IDLE_TRANSACTION_SECONDS)}"
-    _options["options"] = f"{_options.get('options', '')} {_timeout}".strip()
+_direct_url = os.environ.get("FLOTILLA_DIRECT_DATABASE_URL", "")
+DATABASES = databases(
+    found=_addresses, direct_url=_direct_url, argv=sys.argv, idle_seconds=FLOTILLA_IDLE_TRANSACTION_SECONDS
+)
+FLOTILLA_POOLED = DIRECT in DATABASES
+# For what outlives a transaction: locks of a session, temporary tables, server-side cursors, stored WhatsApp sessions.
+FLOTILLA_OWN_CONNECTION = DIRECT if FLOTILLA_POOLED else "default"
 REDIS_URL = _addresses.redis_url
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}
@@ -294,7 +297,7 @@ FLOTILLA_MISSED_AFTER_SECONDS = 60 * _number("FLOTILLA_MISSED_AFTER_MINUTES", 15
 FLOTILLA_SLOW_CALL_SECONDS = _number("FLOTILLA_SLOW_CALL_SECONDS", 10)
 FLOTILLA_SLOW_CALLS = int(_number("FLOTILLA_SLOW_CALLS", 8))
 FLOTILLA_RECONNECT_MINUTES = [1, 2, 3, 4, 5]
-FLOTILLA_PREPARE = os.environ.get("FLOTILLA_PREPARE", "1") != "0"
+FLOTILLA_PREPARE = os.environ.get("FLOTILLA_PREPARE", "1") != "0" and not FLOTILLA_POOLED
 FLOTILLA_POOL_SIZE = int(_number("FLOTILLA_POOL_SIZE", 12))
 # What becomes of messages whose outcome nobody knows: "hold", "hold,simulator=resend,wablas=fail"
 FLOTILLA_UNKNOWN_POLICY = dict(_by_gateway("FLOTILLA_UNKNOWN_POLICY", os.environ.get("FLOTILLA_UNKNOWN_POLICY", "")))

@@ -1,0 +1,57 @@
+"""Django's DATABASES: one server, reached directly or through a pooler as well. Pure.
+
+A pooler such as PgBouncer in transaction mode gives each transaction another server connection. What lives longer than
+a transaction, prepared statements, session locks, temporary tables, settings and cursors, would be left in a stranger's
+connection or be looked for in one. So with a pooler there are two addresses: the pooler's for everything that fits into
+a transaction, which is nearly everything, and the server's own, under the alias ``direct``, for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, Final
+
+from config.stack.addresses import Addresses, database_from_url
+from config.stack.errors import StackError
+
+DIRECT: Final = "direct"
+_VARIABLE: Final = "FLOTILLA_DIRECT_DATABASE_URL"
+
+
+def databases(
+    *, found: Addresses, direct_url: str, argv: Sequence[str], idle_seconds: float
+) -> dict[str, dict[str, Any]]:
+    """DATABASES for the process started as ``argv``; with an entry ``direct`` where ``default`` is a pooler.
+
+    Commands of ``manage.py`` that people run, migrations above all, go to the server itself and never see the pooler:
+    ``serve`` becomes another program, which reads its settings anew. ``idle_seconds`` ends transactions that a process
+    sleeps in, 0 for never; a pooler refuses that start-up parameter, so the server must know it (deploy/README.md).
+    Raises StackError, without the address.
+    """
+    given = found.database
+    migrates = list(argv[1:2]) == ["migrate"]  # which may think for longer
+    if not direct_url:
+        return {"default": _direct(given, idle_seconds=0 if migrates else idle_seconds)}
+    if found.source != "environment":
+        raise StackError(f"{_VARIABLE} is set and DATABASE_URL is not: set that to the pooler's address, or neither.")
+    try:
+        own = database_from_url(direct_url)
+    except StackError as problem:
+        raise StackError(str(problem).replace("DATABASE_URL", _VARIABLE)) from None
+    if PurePath(argv[0]).name == "manage.py":
+        return {"default": _direct(own, idle_seconds=0 if migrates else idle_seconds, says_never=migrates)}
+    return {
+        "default": {**given, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": True},
+        DIRECT: {**_direct(own, idle_seconds=idle_seconds), "TEST": {"MIRROR": "default"}},
+    }
+
+
+def _direct(given: Mapping[str, Any], *, idle_seconds: float, says_never: bool = False) -> dict[str, Any]:
+    entry = {**given, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    if idle_seconds or says_never:
+        options = dict(entry.get("OPTIONS") or {})
+        timeout = f"-c idle_in_transaction_session_timeout={int(1000 * idle_seconds)}"
+        options["options"] = f"{options.get('options', '')} {timeout}".strip()
+        entry["OPTIONS"] = options
+    return entry
