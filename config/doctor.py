@@ -26,7 +26,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from kombu.exceptions import OperationalError as BrokerAway
 
-from config import pooler
+from config import broker, pooler
 from devices.gateways import registry
 from devices.models import Device, DeviceState
 from devices.session_models import SessionShard
@@ -180,7 +180,7 @@ def pooler_is_sound() -> Iterator[Finding]:
 
 def broker_is_sound() -> Iterator[Finding]:
     """Answers, agrees on the time, and never throws a queue away."""
-    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=5)
+    client = broker.client(settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=5)
     try:
         before = time.time()
         seconds, micros = client.time()

@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
+from config.broker import cache_at, celery_broker
 from config.databases import DIRECT, databases
 from config.mail import MailProblem, mail_from
 from config.stack.addresses import addresses, local_secrets
@@ -157,9 +158,7 @@ FLOTILLA_POOLED = DIRECT in DATABASES
 # For what outlives a transaction: locks of a session, temporary tables, server-side cursors, stored WhatsApp sessions.
 FLOTILLA_OWN_CONNECTION = DIRECT if FLOTILLA_POOLED else "default"
 REDIS_URL = _addresses.redis_url
-CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}
-}
+CACHES = {"default": {**cache_at(REDIS_URL), "KEY_PREFIX": "cache"}}
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -336,8 +335,8 @@ FLOTILLA_GATEWAY_URLS = dict(pair.split("=", 1) for pair in _list("FLOTILLA_GATE
 
 # -- Celery ------------------------------------------------------------------------------------------------------------
 
-CELERY_BROKER_URL = REDIS_URL
-CELERY_BROKER_TRANSPORT = "messaging.transport:Transport"
+_broker = celery_broker(REDIS_URL)
+CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT = _broker.url, _broker.transport
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "priority_steps": [0],
@@ -346,6 +345,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_timeout": 20,  # above the BRPOP timeout
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
+    **_broker.options,
 }
 CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_TASK_CREATE_MISSING_QUEUES = True

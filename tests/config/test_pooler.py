@@ -182,7 +182,8 @@ try:
     rows = "".join(f"Lead {n},012{n % 700:07d}\\n" for n in range(1000))
     for dry_run in (True, False):
         file = ContentFile(("name,phone\\n" + rows).encode(), name="leads.csv")
-        made = services.create_import(owner=owner, file=file, filename="leads.csv", region="MY", dry_run=dry_run)
+        words = {"filename": "leads.csv", "region": "MY", "consent_source": "test"}
+        made = services.create_import(owner=owner, file=file, dry_run=dry_run, **words)
         done = services.run_import(import_id=made.pk, chunk_rows=100)
         print(done.state, done.accepted, done.merged)
     with storing.working_on(import_id=7, at_once=1):
