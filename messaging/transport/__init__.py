@@ -28,6 +28,6 @@ __all__ = [
     "repair",
 ]
 
-# How addresses begin where they are shown. Flower takes it for the kind of the broker, and would know none of this name.
+# How addresses begin where they are shown: Flower takes it for the kind of broker, and would know no other word.
 resolve_aliases["messaging.transport:Transport"] = "redis"
 resolve_aliases["messaging.transport:SentinelTransport"] = "sentinel"

@@ -45,7 +45,7 @@ class Watch:
     @property
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
-        return f"sentinel://:of%20the%20servers@{hosts}/1?master=fleet&sentinel_password=of%20the%20sentinels"
+        return f"sentinel://:of%20the%20servers@{hosts}/0?master=fleet&sentinel_password=of%20the%20sentinels"
 
     def begin(self) -> None:
         master = _free_port()
@@ -151,7 +151,7 @@ def test_a_campaign_survives_an_orderly_and_a_hard_failover(watch: Watch, tmp_pa
             simulator, home, DATABASE_URL=database_url(), REDIS_URL=watch.url, FLOTILLA_REPUBLISH_SECONDS="2"
         ),
     ):
-        campaign = make_campaign(owner=owner, pool=pool, delay_min_seconds=None, delay_max_seconds=None)
+        campaign = make_campaign(owner=owner, pool=pool, delay_min_seconds=0.4, delay_max_seconds=0.6)
         run = campaigns.launch(campaign=campaign, now=timezone.now()).run
 
         def sent() -> int:
