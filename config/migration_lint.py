@@ -9,7 +9,9 @@ rule says so in its module, rule by rule and with the reason::
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -104,22 +106,25 @@ def _of_sql(sql: str) -> Iterator[tuple[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "migration.sql")
         path.write_text(sql, encoding="utf-8")
+        squawk = program()
+        if squawk is None:
+            raise LintProblem("squawk is not installed: run “make venv” again.")
         try:
             done = subprocess.run(
-                [str(_program()), "--reporter=json", f"--exclude={','.join(OTHERWISE)}", str(path)],
+                [squawk, "--reporter=json", f"--exclude={','.join(OTHERWISE)}", str(path)],
                 capture_output=True,
                 text=True,
                 check=False,
             )
             told: list[dict[str, Any]] = json.loads(done.stdout or "[]")
         except (OSError, ValueError):
-            raise LintProblem("squawk did not answer: run “make venv” again.") from None
+            raise LintProblem("squawk did not answer in its own format: run “make venv” again.") from None
     if done.returncode and not told:
         raise LintProblem("squawk could not read a migration's SQL.")
     for each in told:
         yield str(each["rule_name"]), " ".join(filter(None, (each["message"], each["help"])))
 
 
-def _program() -> Path:
-    """Beside the Python that runs: where its package puts it."""
-    return Path(sys.executable).parent / "squawk"
+def program() -> str | None:
+    """Where squawk is: beside the Python that runs, where its package puts it, or on the PATH."""
+    return shutil.which("squawk", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -107,7 +108,7 @@ def _steps() -> dict[str, tuple[Callable[..., int], float | None]]:
 
 def empty_batch(*, before: datetime, now: datetime, at_once: int = AT_ONCE) -> int:
     """Remove up to ``at_once`` messages of the batch that ended first; how many, -1 if there is no such batch."""
-    values = {"before": before, "now": now, "limit": at_once}
+    values: dict[str, Any] = {"before": before, "now": now, "limit": at_once}
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_CHOOSE, values)
         chosen = cursor.fetchone()

@@ -187,7 +187,7 @@ def _tail(after: list[tuple[str, dict[str, Any]]]) -> bytes:
     parts = [b"SET search_path = public;\n"]
     with connection.cursor() as cursor:
         for statement, values in after:
-            sql: bytes = cursor.cursor.mogrify(statement, values)  # type: ignore[attr-defined]
+            sql: bytes = cursor.cursor.mogrify(statement, values)
             parts.append(b"\\echo " + _TOLD.encode() + b"\n" + sql.strip() + b";\n")
     return b"".join([*parts, b"COMMIT;\n"])
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, cast
@@ -56,7 +56,7 @@ def take(*, folder: Path) -> Taken:
     try:
         manifest = _dump(unfinished / DATABASE)
         files, size = _pack(unfinished / MEDIA)
-        manifest = Manifest(**{**_fields(manifest), "media_files": files, "media_bytes": size})
+        manifest = replace(manifest, media_files=files, media_bytes=size)
         manifest.write(unfinished)
         unfinished.rename(folder)
     except OSError as problem:
@@ -90,10 +90,6 @@ def write_keys(path: Path, *, backup: Path) -> None:
         raise BackupProblem(f"{path} cannot be written: {problem.strerror}.") from None
     if stands != text:
         raise BackupProblem(f"{path} exists and holds something else: name another file for the keys.")
-
-
-def _fields(manifest: Manifest) -> dict[str, object]:
-    return {name: getattr(manifest, name) for name in Manifest.__dataclass_fields__}
 
 
 # -- The database ------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from devices.clients import ClientRegistry
 from devices.gateways.base import Receipt
 from devices.models import Device
 from messaging import halting, look_ups
-from messaging.dispatch.pool import Pool
+from messaging.dispatch.pool import Pool, shared_pool
 from messaging.dispatch.release import release_next
 from messaging.dispatch.send import Sender
 from messaging.media.store import keep
@@ -70,15 +70,21 @@ def another_database():
     with connection.cursor() as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS {name}")
         cursor.execute(f"CREATE DATABASE {name}")
-    connection.close()
+    _let_go()
     connection.settings_dict["NAME"] = name
     try:
         yield
     finally:
-        connection.close()
+        _let_go()
         connection.settings_dict["NAME"] = ours
         with connection.cursor() as cursor:
             cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _let_go() -> None:
+    """Whoever wants a connection opens a new one."""
+    connection.close()
+    shared_pool().close()
 
 
 @contextmanager

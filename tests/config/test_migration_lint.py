@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,9 +12,7 @@ from django.db import migrations
 from config import migration_lint
 from config.migration_lint import BASELINE, OTHERWISE, RULE_OF_CODE, is_new, judge
 
-pytestmark = pytest.mark.skipif(
-    not (Path(sys.executable).parent / "squawk").exists(), reason="squawk is not installed: run “make venv”"
-)
+pytestmark = pytest.mark.skipif(migration_lint.program() is None, reason="squawk is not installed: run “make venv”")
 
 LOCKS_NOBODY = """
 BEGIN;
