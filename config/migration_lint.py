@@ -75,7 +75,7 @@ def findings() -> list[Finding]:
     for (app, name), migration in sorted(loader.disk_migrations.items()):
         if is_new(app, name):
             sql = "\n".join(loader.collect_sql([(loader.graph.nodes[app, name], False)]))
-            found += judge(migration, sql)
+            found += judge(migration, f"BEGIN;\n{sql}\nCOMMIT;\n" if migration.atomic else sql)
     return found
 
 
