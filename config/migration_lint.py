@@ -29,7 +29,7 @@ from django.db.migrations.operations.base import Operation
 BASELINE: Final[Mapping[str, int]] = {
     "devices": 9,
     "leads": 8,
-    "messaging": 11,
+    "messaging": 12,
     "campaigns": 3,
     "sequences": 3,
     "config": 3,

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("messaging", "0011_day_counts")]
+    dependencies = [("messaging", "0012_request_id")]
 
     operations = [
         migrations.AddField(

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("messaging", "0012_retention")]
+    dependencies = [("messaging", "0013_retention")]
 
     operations = [
         # Building it waits for transactions that are older, which is no harm; giving up half-way would be.
