@@ -72,7 +72,7 @@ def test_the_baseline_ends_where_it_says():
     assert all(reason for reason in OTHERWISE.values())
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)  # an index is built concurrently outside transactions only
 def test_our_new_migrations_may_run_while_everything_goes_on(capsys):
     assert migration_lint.findings() == []
     call_command("lint_migrations")
