@@ -48,7 +48,7 @@ class Command(BaseCommand):
             raise CommandError(str(problem)) from None
         except OperationalError:
             raise CommandError(
-                "The database does not answer. On the local stack: python -m config.stack run -- manage.py restore"
+                "The database does not answer. Local stack: python -m config.stack run -- python manage.py restore …"
             ) from None
         for line in _words(done):
             self.stdout.write(line)
