@@ -210,4 +210,4 @@ def test_workers_get_none_of_the_products_secrets(stage):
 
 
 def test_the_registry_knows_each_bench_once():
-    assert len(BY_NAME) == len(BENCHES) == 10
+    assert len(BY_NAME) == len(BENCHES) == 11
