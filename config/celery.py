@@ -38,6 +38,7 @@ TICKS = {
     "fail-over": {"task": "messaging.fail_over", "schedule": 10.0},
     "square-counters": {"task": "messaging.square_counters", "schedule": 60.0},
     "archive-failed": {"task": "messaging.archive_failed", "schedule": 3600.0},
+    "let-go": {"task": "messaging.let_go", "schedule": 60.0},
     "wrap-up": {"task": "messaging.wrap_up", "schedule": 2.0},
     "count-days": {"task": "messaging.count_days", "schedule": 5.0},
     "match-receipts": {"task": "messaging.match_receipts", "schedule": 2.0},

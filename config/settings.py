@@ -37,6 +37,14 @@ def _number(name: str, default: float) -> float:
         raise ImproperlyConfigured(f"{name} must be a number, not “{os.environ[name]}”.") from None
 
 
+def _keep_days(name: str) -> float | None:
+    """How long something is kept; None for ever. Caps and reports look back a month, so that long at least."""
+    days = _number(name, 0) if os.environ.get(name) else 0.0
+    if days and days < 31:
+        raise ImproperlyConfigured(f"{name} must be 31 or more, or empty to keep everything, not “{os.environ[name]}”.")
+    return days or None
+
+
 def _choice(name: str, *choices: str) -> str:
     """One of the words; the first where nothing is set."""
     value = os.environ.get(name) or choices[0]
@@ -153,6 +161,10 @@ if FLOTILLA_IDLE_TRANSACTION_SECONDS and sys.argv[1:2] != ["migrate"]:  # a migr
     _options = DATABASES["default"].setdefault("OPTIONS", {})
     _timeout = f"-c idle_in_transaction_session_timeout={int(1000 * FLOTILLA_IDLE_TRANSACTION_SECONDS)}"
     _options["options"] = f"{_options.get('options', '')} {_timeout}".strip()
+if sys.argv[1:2] == ["migrate"]:
+    # Whoever waits for a table's lock keeps everybody behind it waiting: give up instead, and be run again.
+    _options = DATABASES["default"].setdefault("OPTIONS", {})
+    _options["options"] = f"{_options.get('options', '')} -c lock_timeout=10s".strip()
 REDIS_URL = _addresses.redis_url
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}
@@ -288,6 +300,11 @@ FLOTILLA_STUCK_QUEUED_POLICY = _choice("FLOTILLA_STUCK_QUEUED_POLICY", "pending"
 FLOTILLA_FAILOVER_AFTER_SECONDS = 60 * _number("FLOTILLA_FAILOVER_AFTER_MINUTES", 10)
 FLOTILLA_BAN_WINDOW_SECONDS = 60 * _number("FLOTILLA_BAN_WINDOW_MINUTES", 60)
 FLOTILLA_ARCHIVE_FAILED_DAYS = _number("FLOTILLA_ARCHIVE_FAILED_DAYS", 30)
+# What is removed once it is old; without a number it stays (messaging/retention.py)
+FLOTILLA_KEEP_MESSAGE_DAYS = _keep_days("FLOTILLA_KEEP_MESSAGE_DAYS")
+FLOTILLA_KEEP_TEXT_DAYS = _keep_days("FLOTILLA_KEEP_TEXT_DAYS")
+FLOTILLA_KEEP_REPLY_DAYS = _keep_days("FLOTILLA_KEEP_REPLY_DAYS")
+FLOTILLA_KEEP_CHANGE_DAYS = _keep_days("FLOTILLA_KEEP_CHANGE_DAYS")
 FLOTILLA_MESSAGE_EXPIRY_DAYS = _number("FLOTILLA_MESSAGE_EXPIRY_DAYS", 7)
 FLOTILLA_IMPORT_FILE_DAYS = _number("FLOTILLA_IMPORT_FILE_DAYS", 7)
 FLOTILLA_MISSED_AFTER_SECONDS = 60 * _number("FLOTILLA_MISSED_AFTER_MINUTES", 15)

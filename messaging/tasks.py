@@ -12,6 +12,7 @@ from messaging import (
     look_ups,
     receipts,
     refreshing,
+    retention,
     services,
     settling,
     squaring,
@@ -121,3 +122,9 @@ def pulse() -> None:
 def archive_failed() -> None:
     """Beat, every hour: put away what failed long ago."""
     failures.archive(now=timezone.now())
+
+
+@shared_task(name="messaging.let_go")
+def let_go() -> None:
+    """Beat, every minute: remove what is older than the installation keeps it."""
+    retention.let_go(now=timezone.now())

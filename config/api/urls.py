@@ -23,6 +23,7 @@ from leads.api_imports import LeadImportViewSet
 from leads.api_segments import SegmentViewSet
 from leads.api_sources import LeadSourceViewSet
 from messaging.api import MessageViewSet
+from messaging.api_disclose import DiscloseView
 from messaging.api_erase import EraseView
 from messaging.api_halt import HaltView
 from messaging.api_history import HistoryView
@@ -56,6 +57,7 @@ v1 = [
     path("leads/transfer", TransferView.as_view(), name="leads-transfer"),
     path("leads/<int:pk>/merge", MergeView.as_view(), name="lead-merge"),
     path("leads/<int:pk>/history", HistoryView.as_view(), name="lead-history"),
+    path("leads/<int:pk>/export", DiscloseView.as_view(), name="lead-export"),
     path("leads/<int:pk>/erase", EraseView.as_view(), name="lead-erase"),
     path("consent/waivers", WaiversView.as_view(), name="consent-waivers"),
     path("consent/waivers/<int:pk>", WaiverView.as_view(), name="consent-waiver"),
