@@ -119,6 +119,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.login.SecondFactorMiddleware",
     "config.audit.AuditMiddleware",
     "config.zones.ZoneMiddleware",
     "config.api.idempotency.IdempotencyMiddleware",
@@ -157,6 +158,11 @@ CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}
 }
 
+# The first makes new ones; what the others made is made anew when its owner logs in.
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -203,7 +209,7 @@ if PRODUCTION:
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "knox.auth.TokenAuthentication",
+        "config.api.token_auth.ScopedTokens",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["devices.permissions.RolePermission"],
@@ -212,6 +218,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "EXCEPTION_HANDLER": "config.api.problems.handle",
+    "NUM_PROXIES": int(_number("FLOTILLA_PROXIES", 0)) or None,
     "PAGE_SIZE": 50,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "DEFAULT_THROTTLE_CLASSES": ["config.api.throttles.UserThrottle"],
@@ -220,8 +227,8 @@ REST_FRAMEWORK = {
 REST_KNOX = {
     "TOKEN_TTL": timedelta(days=_number("FLOTILLA_TOKEN_DAYS", 90)),
     "AUTH_HEADER_PREFIX": "Token",
-    "TOKEN_MODEL": "knox.AuthToken",
 }
+KNOX_TOKEN_MODEL = "config.ApiToken"
 SPECTACULAR_SETTINGS = {
     "DEFAULT_GENERATOR_CLASS": "config.api.schema.Generator",
     "TITLE": "Flotilla",
@@ -244,6 +251,7 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("flotilla/favicon.svg")},
     ],
+    "LOGIN": {"form": "config.login.LoginForm"},
     "SCRIPTS": [lambda _: static("flotilla/zone.js")],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
@@ -266,6 +274,7 @@ DEFAULT_FROM_EMAIL = os.environ.get("FLOTILLA_EMAIL_FROM") or "Flotilla <flotill
 # -- What Flotilla may be told -----------------------------------------------------------------------------------------
 
 FLOTILLA_URL = os.environ.get("FLOTILLA_URL", "").rstrip("/")
+FLOTILLA_ADMINS_NEED_CODES = os.environ.get("FLOTILLA_ADMINS_NEED_CODES", "") == "1"
 FLOTILLA_METRICS_TOKEN = _optional_secret("FLOTILLA_METRICS_TOKEN")
 FLOTILLA_ALERT_EMAILS = _list("FLOTILLA_ALERT_EMAILS")
 FLOTILLA_DIGEST_SECONDS = 60 * _number("FLOTILLA_DIGEST_MINUTES", 60)

@@ -38,8 +38,11 @@ CODES: dict[str, tuple[int, str]] = {
     "idempotency_key_invalid": (400, "The Idempotency-Key cannot be used"),
     "not_authenticated": (401, "Log in first"),
     "authentication_failed": (401, "The credentials are not right"),
+    "second_factor_required": (401, "The code of the authenticator app is missing"),
     "bad_signature": (401, "The signature does not fit"),
     "permission_denied": (403, "This is not allowed"),
+    "scope_missing": (403, "The token does not reach this far"),
+    "second_factor_owed": (403, "This account needs a second factor first"),
     "not_found": (404, "There is nothing here for you"),
     "method_not_allowed": (405, "This address does not take that method"),
     "not_acceptable": (406, "The answer cannot be given in that format"),
@@ -157,7 +160,7 @@ def _of_api_exception(exc: exceptions.APIException) -> Problem:
     text = str(detail) if isinstance(detail, str) else "; ".join(error.message for error in _flat(detail))
     if isinstance(exc, exceptions.NotFound):
         return Problem("not_found", text)
-    return Problem(code, text, status=exc.status_code)
+    return Problem(code, text, tuple(getattr(exc, "errors", ())), status=exc.status_code)
 
 
 def _flat(detail: Any, path: tuple[str, ...] = ()) -> Iterator[FieldError]:

@@ -14,7 +14,7 @@ from config.api.deleting import DeviceEndpoint, LeadEndpoint
 from config.api.health import HealthView, StatsView
 from config.api.merge import MergeView
 from config.api.schema import Generator
-from config.api.tokens import LogoutView, TokenView
+from config.api.tokens import LogoutView, TokenView, TokenViewSet
 from devices.api import PoolViewSet
 from devices.api_webhook import WebhookView
 from leads.api_bulk import BulkView
@@ -33,6 +33,7 @@ from sequences.api import EnrolmentViewSet, SequenceViewSet
 router = SimpleRouter(trailing_slash=False)
 router.register("devices", DeviceEndpoint)
 router.register("audit", AuditViewSet, basename="audit")
+router.register("tokens", TokenViewSet, basename="api-token")
 router.register("pools", PoolViewSet)
 router.register("leads/imports", LeadImportViewSet, basename="lead-import")
 router.register("leads/sources", LeadSourceViewSet, basename="lead-source")
