@@ -252,6 +252,12 @@ UNFOLD = {
         {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("flotilla/favicon.svg")},
     ],
     "LOGIN": {"form": "config.login.LoginForm"},
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+            {"title": "Second factor", "link": reverse_lazy("admin:second_factor")},
+        ]
+    },
     "SCRIPTS": [lambda _: static("flotilla/zone.js")],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,

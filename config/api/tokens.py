@@ -44,7 +44,7 @@ def make_token(
 
     ``days`` is at most the installation's setting, which is also what None means.
     """
-    token, row = _make(user=user, name=name, scopes=scopes, days=days)
+    token, row = issue(user=user, name=name, scopes=scopes, days=days)
     return token, row.expiry
 
 
@@ -53,7 +53,8 @@ def most_days() -> int:
     return max(1, int(settings.REST_KNOX["TOKEN_TTL"] / timedelta(days=1)))
 
 
-def _make(*, user: User, name: str, scopes: tuple[str, ...], days: int | None) -> tuple[str, ApiToken]:
+def issue(*, user: User, name: str, scopes: tuple[str, ...], days: int | None) -> tuple[str, ApiToken]:
+    """:func:`make_token`, with the row that was stored."""
     life = knox_settings.TOKEN_TTL if days is None else min(timedelta(days=days), knox_settings.TOKEN_TTL)
     row, token = ApiToken.objects.create(user=user, name=name, scopes=list(scopes), expiry=life)
     log.info("token.created", user_id=user.pk, token_id=str(row.public_id), scopes=list(scopes))
@@ -241,7 +242,6 @@ class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.Dest
     permission_classes = [HasRole]
     lookup_field = "public_id"
     lookup_url_kwarg = "pk"
-    lookup_value_regex = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
     pagination_class = None
 
     def get_queryset(self) -> Any:
@@ -259,7 +259,7 @@ class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.Dest
         user = request.user
         if not isinstance(user, User):  # the permission lets nobody else through
             raise PermissionDenied
-        token, row = _make(
+        token, row = issue(
             user=user, name=given["name"], scopes=tuple(given["scopes"]), days=given.get("expires_in_days")
         )
         row.token = token  # type: ignore[attr-defined]  # for this answer only

@@ -33,7 +33,6 @@ from sequences.api import EnrolmentViewSet, SequenceViewSet
 router = SimpleRouter(trailing_slash=False)
 router.register("devices", DeviceEndpoint)
 router.register("audit", AuditViewSet, basename="audit")
-router.register("tokens", TokenViewSet, basename="api-token")
 router.register("pools", PoolViewSet)
 router.register("leads/imports", LeadImportViewSet, basename="lead-import")
 router.register("leads/sources", LeadSourceViewSet, basename="lead-source")
@@ -49,6 +48,8 @@ router.register("enrolments", EnrolmentViewSet)
 v1 = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/logout", LogoutView.as_view(), name="logout"),
+    path("tokens", TokenViewSet.as_view({"get": "list", "post": "create"}), name="tokens"),
+    path("tokens/<uuid:pk>", TokenViewSet.as_view({"get": "retrieve", "delete": "destroy"}), name="token-detail"),
     path("devices/<int:pk>/webhook", WebhookView.as_view(), name="device-webhook"),
     path("health", HealthView.as_view(), name="health"),
     path("stats", StatsView.as_view(), name="stats"),
