@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
-from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, JsonResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
@@ -19,7 +18,6 @@ from unfold.components import BaseComponent, register_component
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminSelectWidget
 
 from config import (
     admin_audit,  # noqa: F401 - registers the audit trail
@@ -33,9 +31,9 @@ from config import (
 from config.admin_enrol import enrol_leads
 from config.admin_merge import merge_view
 from config.dashboard import overview
-from devices.access import Role, role_of
+from devices.access import Role
 from devices.admin_base import RoleMixin
-from devices.admin_pages import Question, ask, confirmed, fragment, list_url, page
+from devices.admin_pages import fragment
 from leads.models import Lead
 
 ROLE_WORDS = {

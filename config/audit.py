@@ -103,7 +103,7 @@ def listen() -> None:
 
 def _note(request: Any, event: AuditEntry.Event, user: User | None) -> None:
     django_request = getattr(request, "_request", request)  # Django's, behind the API's
-    log.info(f"login.{event.value}", user_id=user.pk if user else None)
+    log.info("login", outcome=event.value, user_id=user.pk if user else None)
     AuditEntry.objects.create(
         user=user,
         address=address_of(django_request) if django_request is not None else None,

@@ -40,7 +40,9 @@ class TooManyTries(Exception):  # noqa: N818 - reads as a fact
     """This try is not looked at. ``seconds`` is after how long it makes sense to come again."""
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(f"Too many tries. Wait {seconds} seconds." if seconds <= 60 else "Too many tries. Wait a while.")
+        super().__init__(
+            f"Too many tries. Wait {seconds} seconds." if seconds <= 60 else "Too many tries. Wait a while."
+        )
         self.seconds = seconds
 
 

@@ -18,12 +18,19 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 from config.mail import MailProblem, mail_from
+from config.secret_files import SecretProblem, read_secret_files, refuse_defaults
 from config.stack.addresses import addresses, local_secrets
 from leads.quiet import CourtesyProblem, parse_caps, parse_quiet_hours, parse_zone
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 _T = TypeVar("_T")
 PRODUCTION = os.environ.get("FLOTILLA_ENV", "local") == "production"
+try:
+    read_secret_files(os.environ)
+    if PRODUCTION and sys.argv[1:2] != ["collectstatic"]:  # an image is built before it has keys
+        refuse_defaults(os.environ)
+except SecretProblem as problem:
+    raise ImproperlyConfigured(str(problem)) from None
 
 
 def _list(name: str, default: str = "") -> list[str]:
@@ -112,6 +119,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "config.csp.ContentSecurityPolicyMiddleware",
+    "config.body_limits.BodyLimitMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -197,6 +206,9 @@ LOGIN_REDIRECT_URL = reverse_lazy("admin:index")
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"  # "Strict" would log out who follows a link in a mail
+SESSION_COOKIE_AGE = int(3600 * _number("FLOTILLA_SESSION_HOURS", 336))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PRODUCTION
 # Asked by machines inside, without the proxy that adds TLS; the proxies in deploy/ hide /metrics from outside.
 SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|readyz/web|metrics)$"]
@@ -228,7 +240,7 @@ REST_KNOX = {
     "TOKEN_TTL": timedelta(days=_number("FLOTILLA_TOKEN_DAYS", 90)),
     "AUTH_HEADER_PREFIX": "Token",
 }
-KNOX_TOKEN_MODEL = "config.ApiToken"
+KNOX_TOKEN_MODEL = "config.ApiToken"  # noqa: S105 - a model
 SPECTACULAR_SETTINGS = {
     "DEFAULT_GENERATOR_CLASS": "config.api.schema.Generator",
     "TITLE": "Flotilla",
@@ -280,6 +292,7 @@ DEFAULT_FROM_EMAIL = os.environ.get("FLOTILLA_EMAIL_FROM") or "Flotilla <flotill
 # -- What Flotilla may be told -----------------------------------------------------------------------------------------
 
 FLOTILLA_URL = os.environ.get("FLOTILLA_URL", "").rstrip("/")
+FLOTILLA_BODY_MAX_BYTES = int(1_048_576 * _number("FLOTILLA_BODY_MAX_MB", 20))
 FLOTILLA_ADMINS_NEED_CODES = os.environ.get("FLOTILLA_ADMINS_NEED_CODES", "") == "1"
 FLOTILLA_METRICS_TOKEN = _optional_secret("FLOTILLA_METRICS_TOKEN")
 FLOTILLA_ALERT_EMAILS = _list("FLOTILLA_ALERT_EMAILS")

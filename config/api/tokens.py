@@ -234,7 +234,9 @@ class HasRole(BasePermission):
         return role_of(request.user) is not None
 
 
-class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.DestroyModelMixin, GenericViewSet[ApiToken]):
+class TokenViewSet(
+    mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.DestroyModelMixin, GenericViewSet[ApiToken]
+):
     """One's own API tokens; admins see everybody's. Through a token, only one with full access gets here."""
 
     queryset = ApiToken.objects.all()

@@ -37,7 +37,7 @@ READ_ONLY_PAGES = {"change", "history", "timeline", "progress"}
 SECRET = {"webhook", "pairing"}
 """Reading these is for those who may change the row."""
 OPEN_TO_ALL = {
-    "", "healthz", "readyz", "readyz/web", "metrics", "hooks/leads/<slug:key>", "hooks/<slug:gateway>",
+    "", "healthz", "readyz", "readyz/web", "metrics", "auth/flower", "hooks/leads/<slug:key>", "hooks/<slug:gateway>",
     "media/<str:token>", "status/<str:key>", "hooks/<slug:gateway>/<slug:key>",
     "api/v1/auth/token", "api/docs", "admin/login/", "admin/logout/",
 }  # fmt: skip

@@ -39,8 +39,6 @@ class Command(BaseCommand):
             self.stderr.write(
                 f"Note: “{user.username}” is in none of the groups admin, staff, team, ops and will see nothing."
             )
-        token, expires_at = make_token(
-            user=user, name=options["name"][:100], scopes=tuple(options["scope"] or [FULL])
-        )
+        token, expires_at = make_token(user=user, name=options["name"][:100], scopes=tuple(options["scope"] or [FULL]))
         self.stdout.write(token)
         self.stderr.write(f"Expires at {expires_at:%Y-%m-%d %H:%M} UTC." if expires_at else "It does not expire.")
