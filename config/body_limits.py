@@ -1,6 +1,7 @@
 """How much anybody may send: decided by the announced length, before a byte of the body is read.
 
-What announces no length has none here: Django reads as many bytes as were announced.
+What announces no length has none here: Django reads as many bytes as were announced. The part of a body that is not
+a file of a form is limited once more where it is read (``DATA_UPLOAD_MAX_MEMORY_SIZE``), to the smaller limit.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ _FILES: Final = (
     "/admin/messaging/mediafile/",
 )
 """Addresses, by their beginnings, that files are sent to."""
-_BASE64: Final = 4 / 3
-"""A file within JSON is longer than it is by itself."""
 _AROUND: Final = 1_048_576
 """For what comes around a file: other fields, boundaries."""
 
@@ -47,5 +46,5 @@ class BodyLimitMiddleware:
 def limit_of(path: str) -> tuple[int, str]:
     """The most bytes for this address, and the setting that says so."""
     if path.startswith(_FILES):
-        return int(_BASE64 * settings.FLOTILLA_MEDIA_MAX_BYTES) + _AROUND, "FLOTILLA_MEDIA_MAX_MB"
+        return settings.FLOTILLA_MEDIA_MAX_BYTES + _AROUND, "FLOTILLA_MEDIA_MAX_MB"
     return settings.FLOTILLA_BODY_MAX_BYTES, "FLOTILLA_BODY_MAX_MB"

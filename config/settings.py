@@ -292,7 +292,7 @@ DEFAULT_FROM_EMAIL = os.environ.get("FLOTILLA_EMAIL_FROM") or "Flotilla <flotill
 # -- What Flotilla may be told -----------------------------------------------------------------------------------------
 
 FLOTILLA_URL = os.environ.get("FLOTILLA_URL", "").rstrip("/")
-FLOTILLA_BODY_MAX_BYTES = int(1_048_576 * _number("FLOTILLA_BODY_MAX_MB", 20))
+FLOTILLA_BODY_MAX_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = int(1_048_576 * _number("FLOTILLA_BODY_MAX_MB", 5))
 FLOTILLA_ADMINS_NEED_CODES = os.environ.get("FLOTILLA_ADMINS_NEED_CODES", "") == "1"
 FLOTILLA_METRICS_TOKEN = _optional_secret("FLOTILLA_METRICS_TOKEN")
 FLOTILLA_ALERT_EMAILS = _list("FLOTILLA_ALERT_EMAILS")

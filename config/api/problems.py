@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import (
     NON_FIELD_ERRORS,
     PermissionDenied,
@@ -141,7 +142,8 @@ def problem_of(exc: Exception) -> Problem | None:
         case IntegrityError() | DataError():
             return _of_database(exc)
         case RequestDataTooBig():
-            return Problem("too_large", "The body is larger than this server takes.")
+            most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+            return Problem("too_large", f"Without its files, a body may have {most} bytes (FLOTILLA_BODY_MAX_MB).")
         case SuspiciousOperation():
             return Problem("bad_request", "The request cannot be understood.")
     return _refusal(exc)
