@@ -52,6 +52,7 @@ def environment_text(*, host: str, database_url: str = "", redis_url: str = "") 
         "FLOTILLA_HOSTS": host,
         "FLOTILLA_ORIGINS": f"https://{host}",
         "FLOTILLA_URL": f"https://{host}",
+        "FLOTILLA_PROXIES": "1",  # the one that adds TLS
     }
     if database_url:
         _check_addresses(database_url, redis_url)
