@@ -37,7 +37,7 @@ def pages(world: role_world.World) -> list[str]:
     """Every kind of page: lists, forms, and what is drawn or followed."""
     found = {"/admin/", "/admin/password_change/", "/api/docs", "/nowhere"}
     for route in role_walk.routes():
-        is_list = route.pattern.count("/") == 3 and "<" not in route.pattern and "^" not in route.pattern
+        is_list = route.pattern.count("/") == 3 and not any(sign in route.pattern for sign in ("<", "^", "/health/"))
         if route.in_admin and (is_list or f"/{route.pattern}".endswith(PAGES)):
             found.add(route.address(world))
     return sorted(found)
