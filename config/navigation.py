@@ -64,7 +64,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, tuple[Role, ...]], ...]], .
             ("Users", "person", "admin:auth_user_changelist", (Role.ADMIN,)),
             ("Roles", "badge", "admin:auth_group_changelist", (Role.ADMIN,)),
             ("Audit trail", "history", "admin:config_auditentry_changelist", _OWNERS),
-            ("API tokens", "key", "admin:knox_authtoken_changelist", _ANY_ROLE),
+            ("API tokens", "key", "admin:config_apitoken_changelist", _ANY_ROLE),
         ),
     ),
 )

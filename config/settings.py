@@ -18,12 +18,19 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 from config.mail import MailProblem, mail_from
+from config.secret_files import SecretProblem, read_secret_files, refuse_defaults
 from config.stack.addresses import addresses, local_secrets
 from leads.quiet import CourtesyProblem, parse_caps, parse_quiet_hours, parse_zone
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 _T = TypeVar("_T")
 PRODUCTION = os.environ.get("FLOTILLA_ENV", "local") == "production"
+try:
+    read_secret_files(os.environ)
+    if PRODUCTION and sys.argv[1:2] != ["collectstatic"]:  # an image is built before it has keys
+        refuse_defaults(os.environ)
+except SecretProblem as problem:
+    raise ImproperlyConfigured(str(problem)) from None
 
 
 def _list(name: str, default: str = "") -> list[str]:
@@ -121,6 +128,8 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "config.correlation.CorrelationMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "config.csp.ContentSecurityPolicyMiddleware",
+    "config.body_limits.BodyLimitMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -128,6 +137,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.login.SecondFactorMiddleware",
     "config.audit.AuditMiddleware",
     "config.zones.ZoneMiddleware",
     "config.api.idempotency.IdempotencyMiddleware",
@@ -170,6 +180,11 @@ CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}
 }
 
+# The first makes new ones; what the others made is made anew when its owner logs in.
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -204,6 +219,9 @@ LOGIN_REDIRECT_URL = reverse_lazy("admin:index")
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"  # "Strict" would log out who follows a link in a mail
+SESSION_COOKIE_AGE = int(3600 * _number("FLOTILLA_SESSION_HOURS", 336))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PRODUCTION
 # Asked by machines inside, without the proxy that adds TLS; the proxies in deploy/ hide /metrics from outside.
 SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|readyz/web|metrics)$"]
@@ -216,7 +234,7 @@ if PRODUCTION:
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "knox.auth.TokenAuthentication",
+        "config.api.token_auth.ScopedTokens",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["devices.permissions.RolePermission"],
@@ -225,6 +243,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "EXCEPTION_HANDLER": "config.api.problems.handle",
+    "NUM_PROXIES": int(_number("FLOTILLA_PROXIES", 0)) or None,
     "PAGE_SIZE": 50,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "DEFAULT_THROTTLE_CLASSES": ["config.api.throttles.UserThrottle"],
@@ -233,8 +252,8 @@ REST_FRAMEWORK = {
 REST_KNOX = {
     "TOKEN_TTL": timedelta(days=_number("FLOTILLA_TOKEN_DAYS", 90)),
     "AUTH_HEADER_PREFIX": "Token",
-    "TOKEN_MODEL": "knox.AuthToken",
 }
+KNOX_TOKEN_MODEL = "config.ApiToken"  # noqa: S105 - a model
 SPECTACULAR_SETTINGS = {
     "DEFAULT_GENERATOR_CLASS": "config.api.schema.Generator",
     "TITLE": "Flotilla",
@@ -257,6 +276,13 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("flotilla/favicon.svg")},
     ],
+    "LOGIN": {"form": "config.login.LoginForm"},
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+            {"title": "Second factor", "link": reverse_lazy("admin:second_factor")},
+        ]
+    },
     "SCRIPTS": [lambda _: static("flotilla/zone.js")],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
@@ -279,6 +305,8 @@ DEFAULT_FROM_EMAIL = os.environ.get("FLOTILLA_EMAIL_FROM") or "Flotilla <flotill
 # -- What Flotilla may be told -----------------------------------------------------------------------------------------
 
 FLOTILLA_URL = os.environ.get("FLOTILLA_URL", "").rstrip("/")
+FLOTILLA_BODY_MAX_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = int(1_048_576 * _number("FLOTILLA_BODY_MAX_MB", 5))
+FLOTILLA_ADMINS_NEED_CODES = os.environ.get("FLOTILLA_ADMINS_NEED_CODES", "") == "1"
 FLOTILLA_METRICS_TOKEN = _optional_secret("FLOTILLA_METRICS_TOKEN")
 FLOTILLA_ALERT_EMAILS = _list("FLOTILLA_ALERT_EMAILS")
 FLOTILLA_DIGEST_SECONDS = 60 * _number("FLOTILLA_DIGEST_MINUTES", 60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
 from drf_spectacular.generators import SchemaGenerator
 
 from config.api.idempotency import EXEMPT, HEADER, REPLAY_HEADER
@@ -23,6 +24,12 @@ _KEY_PARAMETER = {
     ),
 }
 _REPLAY = {"schema": {"type": "string", "enum": ["true"]}, "description": f"Sent when a {HEADER} was seen before."}
+
+
+class ScopedTokenScheme(KnoxTokenScheme):
+    """Our tokens look as knox' do."""
+
+    target_class = "config.api.token_auth.ScopedTokens"
 
 
 class Generator(SchemaGenerator):

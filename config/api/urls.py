@@ -14,7 +14,7 @@ from config.api.deleting import DeviceEndpoint, LeadEndpoint
 from config.api.health import HealthView, StatsView
 from config.api.merge import MergeView
 from config.api.schema import Generator
-from config.api.tokens import LogoutView, TokenView
+from config.api.tokens import LogoutView, TokenView, TokenViewSet
 from devices.api import PoolViewSet
 from devices.api_webhook import WebhookView
 from leads.api_bulk import BulkView
@@ -49,6 +49,8 @@ router.register("enrolments", EnrolmentViewSet)
 v1 = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/logout", LogoutView.as_view(), name="logout"),
+    path("tokens", TokenViewSet.as_view({"get": "list", "post": "create"}), name="tokens"),
+    path("tokens/<uuid:pk>", TokenViewSet.as_view({"get": "retrieve", "delete": "destroy"}), name="token-detail"),
     path("devices/<int:pk>/webhook", WebhookView.as_view(), name="device-webhook"),
     path("health", HealthView.as_view(), name="health"),
     path("stats", StatsView.as_view(), name="stats"),
