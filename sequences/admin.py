@@ -19,7 +19,8 @@ from devices.admin_base import OwnedAdmin, OwnedInline
 from devices.admin_pages import Question, ask, back_to, change_url, confirmed, fragment, visible_or_404
 from sequences import editing, progress, services
 from sequences.admin_enrolments import EnrolmentAdmin
-from sequences.admin_words import SEQUENCE_COLOURS, edit_question, state_of, timeline
+from messaging.admin_report import report_view
+from sequences.admin_words import SEQUENCE_COLOURS, edit_question, state_of, subject_of, timeline
 from sequences.models import Sequence, SequenceState, Step
 
 __all__ = ["EnrolmentAdmin", "SequenceAdmin"]
@@ -69,7 +70,12 @@ class SequenceAdmin(OwnedAdmin):
     def get_urls(self) -> list[URLPattern]:
         """The moving part of a sequence's page."""
         view = self.admin_site.admin_view(self.progress_view)
-        return [path("<int:object_id>/progress/", view, name="sequences_sequence_progress"), *super().get_urls()]
+        report = self.admin_site.admin_view(self.report_view)
+        return [
+            path("<int:object_id>/progress/", view, name="sequences_sequence_progress"),
+            path("<int:object_id>/report/", report, name="sequences_sequence_report"),
+            *super().get_urls(),
+        ]
 
     def get_actions_detail(self, request: HttpRequest, object_id: int) -> list[Any]:
         """Only what applies to the sequence as it is."""
@@ -109,6 +115,11 @@ class SequenceAdmin(OwnedAdmin):
         """The moving part of that page."""
         sequence = visible_or_404(self, request, str(object_id))
         return fragment(template="admin/sequences/sequence_state.html", context=state_of(sequence, now=timezone.now()))
+
+    def report_view(self, request: HttpRequest, object_id: int) -> Any:
+        """The device report: all of it or one step, device by device, and the leads behind every number."""
+        sequence = visible_or_404(self, request, str(object_id))
+        return report_view(request, model_admin=self, subject=subject_of(sequence))
 
     def attach(self, request: HttpRequest, rows: list[Sequence]) -> None:
         """Steps and enrolments of the sequences on this page: four queries, none of them over enrolments."""

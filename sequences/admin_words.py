@@ -12,7 +12,8 @@ from django.utils.timezone import localtime
 
 from devices.admin_pages import Question, change_url
 from messaging.admin_progress import bar
-from sequences import progress
+from messaging.admin_report import Part, Subject
+from sequences import groups, progress
 from sequences.editing import Preview
 from sequences.models import EnrolmentState, OnReply, Sequence, SequenceState, StepFields
 
@@ -114,6 +115,28 @@ def edit_question(sequence: Sequence, seen: Preview) -> Question:
         warnings=tuple(problem.text for problem in seen.problems),
         hidden=(("digest", seen.digest),),
     )
+
+
+def subject_of(sequence: Sequence) -> Subject:
+    """What the device report is about: the sequence, and each of its steps that has sent anything."""
+    by_step = groups.batches_by_step(sequence)
+    names = {step.key: step_name(step.position, step.text) for step in progress.by_step(sequence)}
+    return Subject(
+        key=f"sequence-{sequence.pk}",
+        name=str(sequence),
+        row=sequence,
+        batches=tuple(batch for batches in by_step.values() for batch in batches),
+        parts=tuple(
+            Part(f"sequence-{sequence.pk}-{key}", name, tuple(by_step[key])) for key, name in names.items() if key in by_step
+        ),
+        part_word="Step",
+        back=change_url(sequence),
+    )
+
+
+def step_name(position: int, text: str) -> str:
+    """A step in a line: “2. Still there?”."""
+    return f"{position}. {text}" if position else text
 
 
 def state_of(sequence: Sequence, *, now: datetime) -> dict[str, Any]:

@@ -32,7 +32,7 @@ ADMIN = {
     "mediafile": OWNED, "batch": OWNED, "sequence": OWNED, "consentwaiver": OWNED, "auditentry": OWNED,
     "user": ALL, "group": ALL, "halt": ALL, "authtoken": ALL,
 }  # fmt: skip
-READ_ONLY_PAGES = {"change", "history", "timeline", "progress"}
+READ_ONLY_PAGES = {"change", "history", "timeline", "progress", "life"}
 """Last parts of the pages of a row that those may open, too, with whom its device is shared."""
 SECRET = {"webhook", "pairing"}
 """Reading these is for those who may change the row."""
