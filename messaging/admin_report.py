@@ -24,9 +24,11 @@ from messaging.device_report_csv import device_lines, recipient_lines
 from messaging.models import Message
 
 PER_PAGE = 100
-COLOURS = {"queued": "queued", "sent": "sent", "delivered": "sent", "read": "sent", "replied": "sent"} | {
-    name: "failed" for name in ("failed", "cancelled", "expired")
+COLOURS = {
+    **dict.fromkeys(("sent", "delivered", "read", "replied"), "sent"),
+    **dict.fromkeys(("failed", "cancelled", "expired"), "failed"),
 }
+"""Which of the five words a status is drawn like, where that is not its own."""
 NOTES = {
     "total": "messages, one per lead",
     "queued": "with a worker or a gateway",

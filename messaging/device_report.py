@@ -73,7 +73,5 @@ def total_of(lines: Iterable[Line]) -> Line:
 def chosen(lines: Iterable[Line], *, device: str = "", status: str = "", sort: str = "") -> list[Line]:
     """Lines whose device's name holds ``device`` and that have messages of ``status``; most of ``sort`` first."""
     wanted = device.casefold()
-    found = [
-        line for line in lines if wanted in line.device.casefold() and (not status or line.number(status) > 0)
-    ]
+    found = [line for line in lines if wanted in line.device.casefold() and (not status or line.number(status) > 0)]
     return sorted(found, key=lambda line: -line.number(sort)) if sort else found

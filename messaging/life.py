@@ -83,9 +83,7 @@ def _attempts(attempts: list[Attempt]) -> Iterator[Event]:
     for attempt in attempts:
         words, colour = OUTCOMES.get(attempt.outcome, (attempt.outcome, "default"))
         number = f"Attempt {attempt.number}" + (f" of round {attempt.round}" if attempt.round > 1 else "")
-        took = (
-            f", {(attempt.finished_at - attempt.started_at).total_seconds():.1f} s" if attempt.finished_at else ""
-        )
+        took = f", {(attempt.finished_at - attempt.started_at).total_seconds():.1f} s" if attempt.finished_at else ""
         error = " ".join(part for part in (attempt.error_text, f"({attempt.error_code})") if part.strip("()"))
         note = f"through {attempt.device}{took}" + (f". {error}" if error else "")
         yield Event(

@@ -15,27 +15,37 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from devices.access import may_change
-from devices.admin_base import OwnedAdmin, OwnedInline
+from devices.admin_base import OwnedAdmin, OwnedStackedInline
 from devices.admin_pages import Question, ask, back_to, change_url, confirmed, fragment, visible_or_404
+from messaging.admin_report import report_view
 from sequences import editing, progress, services
 from sequences.admin_enrolments import EnrolmentAdmin
-from messaging.admin_report import report_view
 from sequences.admin_words import SEQUENCE_COLOURS, edit_question, state_of, subject_of, timeline
 from sequences.models import Sequence, SequenceState, Step
 
 __all__ = ["EnrolmentAdmin", "SequenceAdmin"]
 
 
-class StepInline(OwnedInline):
-    """The messages, in their order: a draft, once the sequence has been active."""
+class StepInline(OwnedStackedInline):
+    """The messages, in their order: a draft, once the sequence has been active. One after the other, as they go out."""
 
     model = Step
-    fields = (
-        "position", "delay_minutes", "window_start", "window_end", "weekdays", "text", "on_reply", "reply_goes_to",
-        "wait_minutes", "silence_goes_to", "ends",
+    fieldsets = (
+        (None, {"fields": [("position", "delay_minutes"), "text"]}),
+        (
+            "Attachment, template, greeting",
+            {"fields": [("content_type", "media"), "template", ("greeting", "on_missing")], "classes": ["collapse"]},
+        ),
+        ("Hours and weekdays", {"fields": [("window_start", "window_end"), "weekdays"], "classes": ["collapse"]}),
+        (
+            "After a reply, or without one",
+            {"fields": [("on_reply", "reply_goes_to"), ("wait_minutes", "silence_goes_to"), "ends"],
+             "classes": ["collapse"]},
+        ),
     )  # fmt: skip
+    autocomplete_fields = ("media",)
     ordering = ("position",)
-    ordering_field = "position"
+    verbose_name_plural = "steps"
 
 
 @admin.register(Sequence)

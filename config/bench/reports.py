@@ -55,9 +55,7 @@ def run(stage: Stage, plan: Plan) -> list[Line]:
     owner = seeding.make_owner()
     pool, devices = seeding.make_fleet(owner=owner, number=plan.devices)
     seeding.make_leads(owner=owner, number=plan.messages)
-    campaign = Campaign.objects.create(
-        owner=owner, name="Bench", text=seeding.TEXT, routing=Routing.POOLED, pool=pool
-    )
+    campaign = Campaign.objects.create(owner=owner, name="Bench", text=seeding.TEXT, routing=Routing.POOLED, pool=pool)
     small = make_run(campaign, devices=devices, messages=plan.messages // 10)
     large = make_run(campaign, devices=devices, messages=plan.messages)
     seeding.settle()

@@ -123,7 +123,9 @@ def test_the_report_and_its_leads_are_of_those_who_may_see_the_run() -> None:
     assert list(stranger.get(f"/admin/messaging/message/?of=run-{run.pk}").context["cl"].result_list) == []
     assert signed_in(make_user(role="ops")).get(address(run)).status_code in {403, 404}
     mine = run_of(make_user(username="me"))
-    listed = signed_in(User.objects.get(username="me")).get(f"/admin/messaging/message/?of=run-{mine.pk}-{run.batch_id}")
+    listed = signed_in(User.objects.get(username="me")).get(
+        f"/admin/messaging/message/?of=run-{mine.pk}-{run.batch_id}"
+    )
     assert list(listed.context["cl"].result_list) == []
 
 

@@ -55,7 +55,7 @@ def eventful(owner: User) -> Message:
     LogEntry.objects.filter(pk=note.pk).update(action_time=start + timedelta(minutes=4))
     sent = start + timedelta(minutes=5, seconds=2)
     Message.objects.filter(pk=message.pk).update(
-        state="read", round=2, attempts=1, release_no=2, created_at=start, queued_at=start + timedelta(minutes=5, seconds=-1),
+        state="read", round=2, attempts=1, release_no=2, created_at=start, queued_at=sent - timedelta(seconds=3),
         sent_at=sent, delivered_at=sent + timedelta(seconds=3), read_at=sent + timedelta(minutes=1),
     )  # fmt: skip
     InboundMessage.objects.create(
