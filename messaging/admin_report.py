@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils.text import slugify
 
@@ -116,7 +117,7 @@ def report_view(request: HttpRequest, *, model_admin: Any, subject: Subject) -> 
 def _leads(request: HttpRequest, *, key: str, status: str, subject: Subject) -> StreamingHttpResponse:
     """The messages themselves, those of one status or all."""
     found = groups.find(_key(subject, key, status), user=request.user)
-    messages = Message.objects.visible_to(request.user)
+    messages: QuerySet[Message] = Message.objects.visible_to(request.user)
     messages = found.narrow(messages) if found else messages.none()
     if status not in {"", "total", "replied"}:
         messages = messages.filter(state__in=_states(status))

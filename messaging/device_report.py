@@ -6,6 +6,7 @@ flight is counted, and that is at most one row per lane of the fleet.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,9 @@ STATUSES = (
     "total", "pending", "queued", "sent", "delivered", "read", "replied", "failed", "cancelled", "expired", "unknown",
 )  # fmt: skip
 """What lines are filtered and sorted by: names of :class:`~messaging.services.Counts`, and who answered."""
+
+
+_DIGITS = re.compile(r"([0-9]{1,18})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,13 @@ def lines_of(batches: Collection[int], *, replied: Mapping[int, int] | None = No
         queued = min(flying.get(pk, 0), waiting)
         counts = Counts(total, waiting - queued, queued, *settled)
         found.append(Line(pk, name, state, counts, answered.get(pk, 0)))
-    return sorted(found, key=lambda line: (line.device.casefold(), line.device_id))
+    return sorted(found, key=lambda line: (_in_order(line.device), line.device_id))
+
+
+def _in_order(name: str) -> list[tuple[bool, int, str]]:
+    """So that “Desk 2” comes before “Desk 10”."""
+    parts = _DIGITS.split(name.casefold())
+    return [(True, int(part), "") if part.isdecimal() else (False, 0, part) for part in parts if part]
 
 
 def total_of(lines: Iterable[Line]) -> Line:

@@ -70,7 +70,7 @@ def test_from_nothing_to_a_finished_campaign_and_a_retried_failure(
     sign_in(quiet, live_server.url, "anna", "pw-anna")
 
     # 1. A device.
-    quiet.get_by_role("link", name="Add a device").click()
+    quiet.locator("#step-1").click()
     quiet.fill("#id_name", "Kuala Lumpur 1")
     quiet.select_option("#id_gateway", "simulator")
     quiet.locator("input[name^=credentials]:visible, input[name*=token]:visible").first.fill("sim-1")
