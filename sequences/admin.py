@@ -10,6 +10,7 @@ from django.db.models import Count
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
@@ -17,10 +18,11 @@ from unfold.enums import ActionVariant
 from devices.access import may_change
 from devices.admin_base import OwnedAdmin, OwnedStackedInline
 from devices.admin_pages import Question, ask, back_to, change_url, confirmed, fragment, visible_or_404
+from devices.admin_text import label
 from messaging.admin_report import report_view
 from sequences import editing, progress, services
 from sequences.admin_enrolments import EnrolmentAdmin
-from sequences.admin_words import SEQUENCE_COLOURS, edit_question, state_of, subject_of, timeline
+from sequences.admin_words import SEQUENCE_COLOURS, differs, edit_question, state_of, subject_of, timeline
 from sequences.models import Sequence, SequenceState, Step
 
 __all__ = ["EnrolmentAdmin", "SequenceAdmin"]
@@ -47,6 +49,13 @@ class StepInline(OwnedStackedInline):
     ordering = ("position",)
     verbose_name_plural = "steps"
 
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Texts are short: several steps are to be seen at once."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and db_field.name in {"text", "template"}:
+            field.widget.attrs["rows"] = 4
+        return field
+
 
 @admin.register(Sequence)
 class SequenceAdmin(OwnedAdmin):
@@ -69,12 +78,11 @@ class SequenceAdmin(OwnedAdmin):
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
-        """A sequence has no state and no way before it exists."""
+        """A sequence has no state and no way before it exists; the way stands above where the steps are in force."""
         fieldsets = super().get_fieldsets(request, obj)
-        if obj is not None:
-            return fieldsets
+        shut = {"state_label", "way"} if obj is None else {"way"} if not differs(obj) else set[str]()
         (_, first), *rest = fieldsets
-        fields = [name for name in first["fields"] if name not in {"state_label", "way"}]
+        fields = [name for name in first["fields"] if name not in shut]
         return [(None, {**first, "fields": fields}), *rest]
 
     def get_urls(self) -> list[URLPattern]:
@@ -139,10 +147,10 @@ class SequenceAdmin(OwnedAdmin):
             row.step_count = steps.get(row.pk, 0)  # type: ignore[attr-defined]
             row.far = found[row.pk]  # type: ignore[attr-defined]
 
-    @display(description="State", ordering="state", label=SEQUENCE_COLOURS)
-    def state_label(self, sequence: Sequence) -> tuple[str, str]:
+    @display(description="State", ordering="state")
+    def state_label(self, sequence: Sequence) -> SafeString:
         """The state, coloured."""
-        return sequence.state, sequence.get_state_display()
+        return label(sequence.get_state_display(), colour=SEQUENCE_COLOURS[SequenceState(sequence.state)])
 
     @display(description="The way")
     def way(self, sequence: Sequence) -> Any:

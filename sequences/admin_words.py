@@ -164,7 +164,7 @@ def state_of(sequence: Sequence, *, now: datetime) -> dict[str, Any]:
         "enrolments_url": enrolments,
         "tiles": [(word, number, note, f"{enrolments}&state__exact={value}") for word, value, number, note in states],
         "steps": _steps(sequence),
-        "draft_differs": _differs(sequence),
+        "draft_differs": sequence.version_id is not None and differs(sequence),
         "report_url": reverse("admin:sequences_sequence_report", args=[sequence.pk]),
         "devices": progress.by_device(sequence)[:10],
     }
@@ -195,8 +195,8 @@ def _steps(sequence: Sequence) -> list[dict[str, Any]]:
     return found
 
 
-def _differs(sequence: Sequence) -> bool:
-    """Whether the draft is another than what is in force."""
+def differs(sequence: Sequence) -> bool:
+    """Whether the draft is another than what is in force, if anything is."""
     if sequence.version_id is None:
-        return False
+        return True
     return bool(editing.differences(routes.in_force(sequence), routes.drafted(sequence)))
