@@ -12,6 +12,7 @@ from celery import Celery
 from celery.signals import beat_init, setup_logging
 from kombu.exceptions import OperationalError
 
+import config.correlation  # noqa: F401 - its signals carry the request's id along with each task
 from messaging.housing import HouseSessions
 from messaging.starting import RecoverOnStart
 from messaging.transport.hub import WakeHub

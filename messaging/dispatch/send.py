@@ -1,4 +1,4 @@
-"""Carrying one message to its gateway. Read ``Sender._send`` from top to bottom: that is the whole life of a send."""
+"""Carrying one message to its gateway. Read ``Sender._send_it`` from top to bottom: the whole life of a send."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from django.conf import settings
 from devices.clients import ClientRegistry, RefreshFailed, shared_registry
 from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
-from messaging import failpoints
+from devices.services import CAP_REACHED, OUTSIDE_WINDOW
+from messaging import failpoints, tracing
 from messaging.content.prepare import Prepared, prepare
 from messaging.content.problems import TemplateProblem, ValueMissing
 from messaging.dispatch import bans, courtesy, holding
@@ -110,10 +111,14 @@ class Sender:
         return Result.STALE if job is None else self._send(job)
 
     def _send(self, job: Job) -> Result:
+        with tracing.on_behalf_of(job.request_id):
+            return self._send_it(job)
+
+    def _send_it(self, job: Job) -> Result:
         """Refresh, render, claim, call, record."""
         closed_seconds = job.window.opens_in_seconds(job.now) if job.window else 0.0
         if closed_seconds:
-            return self._hold(job, closed_seconds, "Outside the device's sending window.")
+            return self._hold(job, closed_seconds, OUTSIDE_WINDOW)
         if job.gateway_state == "rests":
             return self._give_back(job)
         if self.breaker.refuses(job.address, probing=job.gateway_state == "probing"):
@@ -158,12 +163,17 @@ class Sender:
         outcome = self._call(client, job, outgoing)
         took_seconds = monotonic() - called_at
         failpoints.hit("after_accept")
+        driver = gateways.driver_for(job.gateway)
+        log.info(
+            "send.platform" if driver.transport == "http" else "send.session", message_id=job.message_id,
+            device_id=job.device_id, gateway=job.gateway, attempt=attempt, seconds=round(took_seconds, 3),
+        )  # fmt: skip
         decision = decide(
             outcome,
             attempt=attempt,
             in_doubt=in_doubt,
             retry_minutes=settings.FLOTILLA_RETRY_MINUTES,
-            id_semantics=gateways.driver_for(job.gateway).id_semantics,
+            id_semantics=driver.id_semantics,
         )
         self._record(job, decision, gap)
         METERS.note_send(decision.state.value, seconds=took_seconds)
@@ -327,7 +337,7 @@ class Sender:
         if in_review:
             return self._snooze(job, courtesy.REVIEW_SECONDS)
         wait = float(capped_for_seconds or 0)
-        return self._hold(job, wait, "The device's sending cap is reached.") if wait > 0 else self._give_back(job)
+        return self._hold(job, wait, CAP_REACHED) if wait > 0 else self._give_back(job)
 
     def _hold(self, job: Job, seconds: float, reason: str) -> Result:
         """The device rests for a while and the message waits with it."""
