@@ -19,6 +19,7 @@ from devices.models import Device
 from leads.models import Lead, LeadImport
 from leads.services import run_import
 from messaging.models import Attempt, InboundMessage, Message, Stream
+from messaging.services import wrap_up
 from sequences import services as sequences
 from sequences.models import Sequence, Step, StepBatch
 from tests.browser.test_admin import DEADLINE_MS, browser, page, sign_in  # noqa: F401 - fixtures
@@ -121,6 +122,9 @@ def test_from_nothing_to_a_finished_campaign_and_a_retried_failure(
     expect(quiet.locator('#run-state [data-part="Pending"]')).to_have_text("6", timeout=DEADLINE_MS)
     failed = went_out(Run.objects.get())
     expect(quiet.locator('#run-state [data-part="Sent"]')).to_have_text("5", timeout=DEADLINE_MS)
+    wrap_up(now=timezone.now())
+    campaigns.tick(now=timezone.now())
+    expect(quiet.locator("#run-state")).to_contain_text("Finished", timeout=DEADLINE_MS)
     look(quiet, "run")
 
     # The report, and the lead behind its one failure.
