@@ -68,6 +68,7 @@ def life_of(message: Message, *, user: AnyUser, now: datetime) -> Life:
     )
     events = [
         Event(message.created_at, "Made", note=f"by “{message.batch}”"),
+        *_queued(message),
         *_attempts(attempts),
         *_states(message),
         *_notes(message),
@@ -96,11 +97,14 @@ def _attempts(attempts: list[Attempt]) -> Iterator[Event]:
         said = attempt.text
 
 
+def _queued(message: Message) -> Iterator[Event]:
+    if message.queued_at is not None:
+        yield Event(message.queued_at, "Put into the queue", "info", f"of {message.device}")
+
+
 def _states(message: Message) -> Iterator[Event]:
     """Moments that the row keeps: of each kind the last one."""
     state = State(message.state)
-    if message.queued_at is not None:
-        yield Event(message.queued_at, "Put into the queue", "info", f"of {message.device}")
     if message.sent_at is not None:
         yield Event(message.sent_at, "Sent", "success", "the gateway has it")
     if message.delivered_at is not None:
