@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -34,20 +35,27 @@ class AuditMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.method in _READS:
             return self.get_response(request)
-        with connection.execute_wrapper(_Says(request)):
+        with connection.execute_wrapper(_Says(lambda: _who(request))):
             return self.get_response(request)
+
+
+@contextmanager
+def acting(*, user: User, action: str) -> Iterator[None]:
+    """What is written inside, outside any request, was done by ``user``: for commands that say who answers for them."""
+    with connection.execute_wrapper(_Says(lambda: {"user": user.pk, "address": None, "action": action[:120]})):
+        yield
 
 
 class _Says:
     """Puts who acts in front of writing statements. The API finds its user late, so each statement asks anew."""
 
-    def __init__(self, request: HttpRequest) -> None:
-        self.request = request
+    def __init__(self, who: Callable[[], dict[str, Any]]) -> None:
+        self.who = who
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         named = getattr(context["cursor"].cursor, "name", None)  # a server-side cursor takes one statement
         if isinstance(sql, str) and named is None and _WRITES.match(sql):
-            literal = adapt(json.dumps(_who(self.request)))
+            literal = adapt(json.dumps(self.who()))
             literal.encoding = "utf8"
             setting = literal.getquoted().decode()
             if params is not None:

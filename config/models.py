@@ -9,9 +9,11 @@ from django.db import connection, models
 from django.utils import timezone
 
 from config.audit_models import AuditEntry
+from config.demo_models import DemoData
+from config.legacy_models import LegacyMove, LegacyRow
 from devices.access import Access, OwnedQuerySet
 
-__all__ = ["AuditEntry", "FailureDigest", "IdempotencyKey"]
+__all__ = ["AuditEntry", "DemoData", "FailureDigest", "IdempotencyKey", "LegacyMove", "LegacyRow"]
 
 KEY_LIFETIME = timedelta(hours=24)
 """How long a repeated request finds the answer of the first."""

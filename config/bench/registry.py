@@ -6,6 +6,7 @@ from config.bench import (
     end_to_end,
     enrolments,
     fan_out,
+    flower,
     imports,
     mixed_fleet,
     pacing,
@@ -29,6 +30,7 @@ BENCHES: tuple[Bench, ...] = (
     segments.BENCH,
     mixed_fleet.BENCH,
     enrolments.BENCH,
+    flower.BENCH,
 )
 
 BY_NAME: dict[str, Bench] = {bench.name: bench for bench in BENCHES}
