@@ -220,4 +220,4 @@ def test_reports(stage):
 
 
 def test_the_registry_knows_each_bench_once():
-    assert len(BY_NAME) == len(BENCHES) == 11
+    assert len(BY_NAME) == len(BENCHES) == 12
