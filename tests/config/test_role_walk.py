@@ -32,7 +32,7 @@ ADMIN = {
     "mediafile": OWNED, "batch": OWNED, "sequence": OWNED, "consentwaiver": OWNED, "auditentry": OWNED,
     "user": ALL, "group": ALL, "halt": ALL, "apitoken": ALL,
 }  # fmt: skip
-READ_ONLY_PAGES = {"change", "history", "timeline", "progress"}
+READ_ONLY_PAGES = {"change", "history", "timeline", "progress", "life"}
 """Last parts of the pages of a row that those may open, too, with whom its device is shared."""
 SECRET = {"webhook", "pairing"}
 """Reading these is for those who may change the row."""
@@ -109,6 +109,7 @@ ABOUT_NO_ROW = {
     "admin/second-factor/",
     "admin/health/", "admin/health/state/", "admin/health/failed/", "admin/health/retry-all/", "admin/queues/",
     "admin/queues/state/", "admin/queues/<int:device_id>/clear/",
+    "admin/queues/<int:device_id>/expire/",
     "admin/r/<path:content_type_id>/<path:object_id>/", "admin/(?P<url>.*)$",
 }  # fmt: skip
 QUESTIONS = {"opt_in", "opt_out", "erase", "link_device", "log_out_device", "test_device"}
