@@ -21,6 +21,7 @@ from messaging.dispatch import failover, holding
 from messaging.dispatch import recover as recovery
 from messaging.dispatch.release import release_due
 from messaging.dispatch.send import carry
+from messaging.outgoing import delivering
 
 
 @shared_task(name="messaging.send")
@@ -115,3 +116,21 @@ def pulse() -> None:
 def archive_failed() -> None:
     """Beat, every hour: put away what failed long ago."""
     failures.archive(now=timezone.now())
+
+
+@shared_task(name="messaging.tell_subscribers")
+def tell_subscribers() -> None:
+    """Beat, every two seconds: outgoing webhooks that are due."""
+    delivering.pass_on(now=timezone.now())
+
+
+@shared_task(name="messaging.tell_subscriber")
+def tell_subscriber(*, subscriber_id: int) -> None:
+    """Tell one subscriber what waits for it. Harmless when doubled or late."""
+    delivering.deliver(subscriber_id=subscriber_id)
+
+
+@shared_task(name="messaging.sweep_deliveries")
+def sweep_deliveries() -> None:
+    """Beat, every hour: forget what was told long ago."""
+    delivering.sweep(now=timezone.now())

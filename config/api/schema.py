@@ -6,7 +6,7 @@ from typing import Any
 
 from drf_spectacular.generators import SchemaGenerator
 
-from config.api.idempotency import EXEMPT, HEADER, REPLAY_HEADER
+from config.api.idempotency import HEADER, REPLAY_HEADER, is_exempt
 from config.api.problems import CODES, MEDIA_TYPE
 
 _METHODS = {"get", "post", "put", "patch", "delete"}
@@ -46,7 +46,7 @@ def _complete(operation: dict[str, Any], *, path: str, method: str) -> None:
     responses = operation.setdefault("responses", {})
     for status in _error_statuses(operation, path=path, method=method):
         responses.setdefault(status, {"$ref": "#/components/responses/Problem"})
-    if method == "post" and not path.startswith(EXEMPT):
+    if method == "post" and not is_exempt(path):
         operation.setdefault("parameters", []).append(_KEY_PARAMETER)
         for status, response in responses.items():
             if status.startswith("2"):

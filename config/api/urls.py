@@ -27,6 +27,7 @@ from messaging.api_erase import EraseView
 from messaging.api_halt import HaltView
 from messaging.api_history import HistoryView
 from messaging.api_media import MediaViewSet
+from messaging.api_outgoing import DeliveryViewSet, SubscriberViewSet
 from messaging.api_transfer import TransferView
 from sequences.api import EnrolmentViewSet, SequenceViewSet
 
@@ -42,6 +43,8 @@ router.register("campaigns", CampaignViewSet)
 router.register("runs", RunViewSet)
 router.register("messages", MessageViewSet)
 router.register("media", MediaViewSet, basename="media")
+router.register("subscribers", SubscriberViewSet)
+router.register("deliveries", DeliveryViewSet)
 router.register("sequences", SequenceViewSet)
 router.register("enrolments", EnrolmentViewSet)
 

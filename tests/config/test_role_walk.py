@@ -25,11 +25,13 @@ API = {
     "devices": SHARED, "leads": SHARED, "messages": SHARED, "enrolments": SHARED,
     "pools": OWNED, "leads/imports": OWNED, "leads/sources": OWNED, "segments": OWNED, "campaigns": OWNED,
     "runs": OWNED, "media": OWNED, "sequences": OWNED, "consent/waivers": OWNED, "audit": OWNED,
+    "subscribers": OWNED, "deliveries": OWNED,
 }  # fmt: skip
 ADMIN = {
     "device": SHARED, "lead": SHARED, "message": SHARED, "inboundmessage": SHARED, "enrolment": SHARED,
     "pool": OWNED, "leadimport": OWNED, "leadsource": OWNED, "segment": OWNED, "campaign": OWNED, "run": OWNED,
     "mediafile": OWNED, "batch": OWNED, "sequence": OWNED, "consentwaiver": OWNED, "auditentry": OWNED,
+    "subscriber": OWNED, "delivery": OWNED,
     "user": ALL, "group": ALL, "halt": ALL, "authtoken": ALL,
 }  # fmt: skip
 READ_ONLY_PAGES = {"change", "history", "timeline", "progress"}
