@@ -121,6 +121,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "config.audit.AuditMiddleware",
     "config.zones.ZoneMiddleware",
+    "config.api.throttles.RateHeaders",
     "config.api.idempotency.IdempotencyMiddleware",
 ]
 

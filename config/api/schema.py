@@ -25,6 +25,13 @@ _KEY_PARAMETER = {
 _REPLAY = {"schema": {"type": "string", "enum": ["true"]}, "description": f"Sent when a {HEADER} was seen before."}
 
 
+_RATE = {
+    "RateLimit-Limit": {"schema": {"type": "integer"}, "description": "Requests per minute, or what else is set."},
+    "RateLimit-Remaining": {"schema": {"type": "integer"}, "description": "How many of them are left."},
+    "RateLimit-Reset": {"schema": {"type": "integer"}, "description": "Seconds until there are more again."},
+}
+
+
 class Generator(SchemaGenerator):
     """Adds to every operation what no view has to say for itself."""
 
@@ -46,6 +53,10 @@ def _complete(operation: dict[str, Any], *, path: str, method: str) -> None:
     responses = operation.setdefault("responses", {})
     for status in _error_statuses(operation, path=path, method=method):
         responses.setdefault(status, {"$ref": "#/components/responses/Problem"})
+    if not path.startswith("/api/v1/auth/token"):
+        for status, response in responses.items():
+            if status.startswith("2"):
+                response.setdefault("headers", {}).update(_RATE)
     if method == "post" and not is_exempt(path):
         operation.setdefault("parameters", []).append(_KEY_PARAMETER)
         for status, response in responses.items():

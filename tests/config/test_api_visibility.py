@@ -101,6 +101,7 @@ RESOURCES: dict[str, Resource] = {
     "messages": Resource(lambda owner, device: send_single(owner=owner, text="Hi", phone="+60123456780", device=device,
                                                            now=timezone.now()),
                          shared=True, post={"phone": "+60123456789", "text": "Hi"}, deletable=True,
+                         actions=("retry",),
                          together=("retry", "settle", "preview")),
     "media": Resource(lambda owner, device: keep(owner=owner, data=b"%PDF-1.7", name="p.pdf"),
                       post={"base64": "JVBERi0xLjc="}),

@@ -379,12 +379,12 @@ def test_in_the_admin(owner, subscriber, listener, client):
         assert client.get(page).status_code == 200
     dead = Delivery.objects.get(state=STATE.DEAD)
     assert client.get(f"/admin/messaging/delivery/{dead.pk}/change/").status_code == 200
-    asked = client.get(f"{base}/{subscriber.pk}/replay-dead")
+    asked = client.get(f"{base}/{subscriber.pk}/replay_dead/")
     assert "1 events were given up" in asked.content.decode()
     assert Delivery.objects.get(pk=dead.pk).state == STATE.DEAD
-    client.post(f"{base}/{subscriber.pk}/replay-dead", {"confirmed": "yes"})
+    client.post(f"{base}/{subscriber.pk}/replay_dead/", {"confirmed": "yes"})
     assert Delivery.objects.get(pk=dead.pk).state == STATE.WAITING
-    rotated = client.post(f"{base}/{subscriber.pk}/rotate-secret", {"confirmed": "yes"})
+    rotated = client.post(f"{base}/{subscriber.pk}/rotate_secret/", {"confirmed": "yes"})
     assert Subscriber.objects.get(pk=subscriber.pk).secrets["secret"] in rotated.content.decode()
 
 
