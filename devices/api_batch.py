@@ -19,7 +19,7 @@ MOST = 200
 class DeviceBatchSerializer(serializers.Serializer[Any]):
     """Devices to create, each as when it is posted alone."""
 
-    devices = DeviceSerializer(many=True, allow_empty=False, max_length=MOST)
+    devices = DeviceSerializer(many=True, allow_empty=False, max_length=MOST)  # type: ignore[call-arg]  # the list takes it
 
     def validate_devices(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Names are unique within the request as well."""
@@ -29,7 +29,7 @@ class DeviceBatchSerializer(serializers.Serializer[Any]):
             errors.append({"name": ["Another device in this request has this name."]} if row["name"] in seen else {})
             seen.add(row["name"])
         if any(errors):
-            raise serializers.ValidationError(errors)  # type: ignore[arg-type]
+            raise serializers.ValidationError(errors)
         return rows
 
 

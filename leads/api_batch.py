@@ -23,7 +23,7 @@ MOST = 200
 class LeadBatchSerializer(serializers.Serializer[Any]):
     """Leads to create or merge, each as when it is posted alone."""
 
-    leads = LeadSerializer(many=True, allow_empty=False, max_length=MOST)
+    leads = LeadSerializer(many=True, allow_empty=False, max_length=MOST)  # type: ignore[call-arg]  # the list takes it
 
 
 class LeadBatchResultSerializer(serializers.Serializer[Any]):

@@ -36,10 +36,11 @@ class UserThrottle(UserRateThrottle):
         except RedisError as problem:
             log.warning("throttle.unavailable", error=type(problem).__name__)
             return True
-        if self.rate is not None:
-            first = self.history[-1] if self.history else self.now
-            left = self.num_requests - len(self.history)
-            request._request.flotilla_rate = (self.num_requests, left, self.duration - (self.now - first))  # type: ignore[attr-defined]  # noqa: SLF001
+        history: list[float] = getattr(self, "history", [])
+        limit, seconds = self.parse_rate(self.rate)
+        if limit is not None and seconds is not None:
+            reset = seconds - (self.now - history[-1]) if history else seconds
+            request._request.flotilla_rate = (limit, limit - len(history), reset)  # type: ignore[attr-defined]  # noqa: SLF001
         return allowed
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic
+from typing import Any
 
 import structlog
 from celery import current_app
@@ -203,7 +204,7 @@ WHERE id IN (SELECT id FROM messaging_delivery WHERE state = 'waiting' AND happe
 def sweep(*, now: datetime) -> int:
     """Forget what ended long ago, and what is nobody's; returns how many rows went. Bounded per call."""
     before = now - timedelta(days=settings.FLOTILLA_OUTGOING_KEEP_DAYS)
-    asked = {"before": before, "now": now, "limit": SWEPT_AT_ONCE}
+    asked: dict[str, Any] = {"before": before, "now": now, "limit": SWEPT_AT_ONCE}
     with connection.cursor() as cursor:
         cursor.execute(_TOO_OLD, asked)
         cursor.execute(_SWEEP, asked)
