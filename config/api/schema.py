@@ -45,6 +45,7 @@ class Generator(SchemaGenerator):
             for method, operation in operations.items():
                 if method in _METHODS:
                     _complete(operation, path=path, method=method)
+                    _one_body(operation, schemas=components["schemas"])
         return document
 
 
@@ -62,6 +63,19 @@ def _complete(operation: dict[str, Any], *, path: str, method: str) -> None:
         for status, response in responses.items():
             if status.startswith("2"):
                 response.setdefault("headers", {})[REPLAY_HEADER] = _REPLAY
+
+
+def _one_body(operation: dict[str, Any], *, schemas: dict[str, Any]) -> None:
+    """JSON, and beside it multipart where a file may come along. Forms are taken as well, but nobody needs the choice:
+    generated clients and pages would offer each body three times."""
+    content = operation.get("requestBody", {}).get("content", {})
+    if "application/json" not in content:
+        return
+    content.pop("application/x-www-form-urlencoded", None)
+    schema = content.get("multipart/form-data", {}).get("schema", {})
+    named = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
+    if not any(each.get("format") == "binary" for each in named.get("properties", {}).values()):
+        content.pop("multipart/form-data", None)
 
 
 def _error_statuses(operation: dict[str, Any], *, path: str, method: str) -> list[str]:

@@ -113,7 +113,13 @@ def _call(subscriber_id: int, lease: datetime, clock: Callable[[], datetime]) ->
         return 0
     if rows[0].attempts:  # it may be what is wrong: the others are not to fail with it
         rows = rows[:1]
-    outcome = _post(subscriber, body_of(rows), now=clock())
+    try:
+        body = body_of(rows)
+    except Exception:  # a row that cannot be told must not be tried every two seconds for ever
+        log.exception("outgoing.not_worded", subscriber_id=subscriber_id, delivery_id=rows[0].pk)
+        outcome = Outcome(None, "It could not be put into words; the log says more.")
+    else:
+        outcome = _post(subscriber, body, now=clock())
     return _record(subscriber, rows, outcome, lease=lease, now=clock())
 
 

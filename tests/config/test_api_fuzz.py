@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from django.core.management import call_command
 from django.db import connection
 
 from config.stack.ports import any_free_port
@@ -69,16 +70,11 @@ def test_every_operation_answers_as_the_description_says(web, tmp_path, settings
     admin = caller(make_user(role="admin"))
     token = admin._credentials["HTTP_AUTHORIZATION"]
     thorough = CASES > 10
+    description = tmp_path / "description.yaml"
+    call_command("spectacular", generator_class="config.api.schema.Generator", file=str(description))
     argv = [
-        *(
-            sys.executable,
-            "-m",
-            "schemathesis.cli",
-            "run",
-            f"{web}/api/v1/schema",
-            "--header",
-            f"Authorization: {token}",
-        ),
+        *(sys.executable, "-m", "schemathesis.cli", "run", str(description), "--url", web),
+        *("--header", f"Authorization: {token}"),
         *("--header", "Accept: application/json"),
         *("--checks", "all", "--exclude-checks", LEFT_OUT, "--max-examples", str(CASES), "--seed", "1"),
         *("--phases", "examples,coverage,fuzzing,stateful" if thorough else "fuzzing", "--max-time", str(SECONDS)),
