@@ -159,6 +159,7 @@ def _state_of(run: Run, request: HttpRequest) -> dict[str, Any]:
     counts = told.counts
     live = run.state in LIVE
     operable = live and may_change(request.user)
+    of_run = ",".join(map(str, batches_of([run])[run.pk]))
     paused = live and run.batch is not None and run.batch.state == BatchState.PAUSED
     return {
         "run": run,
@@ -182,6 +183,6 @@ def _state_of(run: Run, request: HttpRequest) -> dict[str, Any]:
         "can_assign": bool(run.unassigned) and may_change(request.user),
         "assign_url": reverse("admin:campaigns_run_assign_run", args=[run.pk]),
         "device_list_url": reverse("admin:campaigns_run_devices", args=[run.pk]),
-        "messages_url": f"{reverse('admin:messaging_message_changelist')}?batch__id__exact={run.batch_id}",
+        "messages_url": f"{reverse('admin:messaging_message_changelist')}?batch__id__in={of_run}",
         "done": not live,
     }

@@ -292,6 +292,12 @@ class AssignedSerializer(serializers.Serializer[Any]):
     unassigned = serializers.IntegerField(help_text="Leads that are left.")
 
 
+class RetryOfRunSerializer(serializers.Serializer[Any]):
+    """Which failed messages to send again."""
+
+    device = serializers.IntegerField(required=False, min_value=1, help_text="Those of one device. Empty: all.")
+
+
 class RetriedOfRunSerializer(serializers.Serializer[Any]):
     """How many messages got a new round, and how many did not, by reason."""
 

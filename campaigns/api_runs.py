@@ -25,6 +25,7 @@ from campaigns.api_fields import (
     PartSerializer,
     ReportSerializer,
     RetriedOfRunSerializer,
+    RetryOfRunSerializer,
     RunSerializer,
     SpanSerializer,
     UnassignedSerializer,
@@ -85,11 +86,15 @@ class RunViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMixin)
         run = self.get_object()
         return self._moved(run, services.cancel(run, now=timezone.now()), BatchState.CANCELLED)
 
-    @extend_schema(request=None, responses=RetriedOfRunSerializer)
+    @extend_schema(request=RetryOfRunSerializer, responses=RetriedOfRunSerializer)
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
-        """A new round for everything of this run that failed, where trying again is sensible."""
-        return Response(asdict(services.retry_failed(self.get_object(), now=timezone.now())))
+        """A new round for what failed in this run, or on one of its devices, where trying again is sensible."""
+        run = self.get_object()
+        given = RetryOfRunSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        device = given.validated_data.get("device")
+        return Response(asdict(services.retry_failed(run, now=timezone.now(), device_id=device)))
 
     @extend_schema(responses=ReportSerializer)
     @action(detail=True, methods=["get"], filterset_class=None)

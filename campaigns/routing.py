@@ -43,6 +43,12 @@ WHERE latest.calls >= %(least)s AND latest.failed * 2 >= latest.calls
 """
 
 
+def still_there(device_ids: Sequence[int]) -> list[int]:
+    """Those of a run's devices that nobody has deleted since it began, in their order."""
+    there = set(Device.objects.filter(pk__in=device_ids).values_list("pk", flat=True))
+    return [pk for pk in device_ids if pk in there]
+
+
 class NotTransferable(Exception):  # noqa: N818 - reads as a fact
     """Unassigned leads that cannot be given to a device (any more); ``field`` names what to change."""
 

@@ -131,7 +131,10 @@ def _fill(run: Run, now: datetime) -> None:
     """Make the messages and set aside whom no device takes; whoever is interrupted leaves the rest to the tick."""
     for batch, leads, limit in _parts(run):
         if batch.filled_at is None:
-            devices = run.device_ids if run.campaign.routing == Routing.POOLED else []
+            devices = routing.still_there(run.device_ids) if run.campaign.routing == Routing.POOLED else []
+            if run.campaign.routing == Routing.POOLED and not devices:  # without any, each lead would get its own
+                fail(run, reason="Every device of the pool was deleted before its messages were made.", now=now)
+                return
             try:
                 made = fanout.fill(batch_id=batch.pk, leads=leads, devices=devices, limit=limit)
             except fanout.FanOutBusy:
@@ -240,11 +243,11 @@ def _end_batches(run: Run, state: BatchState, reason: str, now: datetime) -> boo
     return any(ended)
 
 
-def retry_failed(run: Run, *, now: datetime) -> retrying.Retried:
-    """A new round for everything of the run that failed and may be tried again; the run goes on with it."""
+def retry_failed(run: Run, *, now: datetime, device_id: int | None = None) -> retrying.Retried:
+    """A new round for what failed, of one device if given, and may be tried again; the run goes on with it."""
     retried, left_alone = 0, dict[str, int]()
     for batch_id in batches_of([run])[run.pk]:
-        ids = retrying.failed_of_batch(batch_id)
+        ids = retrying.failed_of_batch(batch_id, device_id=device_id)
         done = retrying.retry_failed(message_ids=ids, now=now)
         retried += done.retried
         for reason, number in done.left_alone.items():

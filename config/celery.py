@@ -12,14 +12,16 @@ from celery import Celery
 from celery.signals import beat_init, setup_logging
 from kombu.exceptions import OperationalError
 
+import config.correlation  # noqa: F401 - its signals carry the request's id along with each task
 from messaging.housing import HouseSessions
 from messaging.starting import RecoverOnStart
+from messaging.task_events import CalmEvents, look_but_not_touch, silence
 from messaging.transport.hub import WakeHub
 from messaging.workers import ReportWorker
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-app = Celery("flotilla")
+app = Celery("flotilla", events=CalmEvents)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.steps["consumer"].add(WakeHub)
@@ -27,7 +29,7 @@ app.steps["consumer"].add(RecoverOnStart)
 app.steps["consumer"].add(HouseSessions)
 app.steps["consumer"].add(ReportWorker)
 
-app.conf.beat_schedule = {
+TICKS = {
     # Ten times a second: a gap that ends between two ticks waits for the next, and on average that is half a tick.
     "release": {"task": "messaging.release", "schedule": 0.1},
     "pulse": {"task": "messaging.pulse", "schedule": 5.0},
@@ -51,6 +53,9 @@ app.conf.beat_schedule = {
     "imports": {"task": "leads.resume_imports", "schedule": 30.0},
     "import-files": {"task": "leads.remove_import_files", "schedule": 3600.0},
 }
+app.conf.beat_schedule = TICKS
+silence(str(tick["task"]) for tick in TICKS.values())
+look_but_not_touch()
 
 
 @setup_logging.connect

@@ -27,6 +27,11 @@ _RHYTHM = frozenset(
 )
 """Columns by which the release and the senders decide when a device may send."""
 
+OUTSIDE_WINDOW = "Outside the device's sending window."
+CAP_REACHED = "The device's sending cap is reached."
+OWN_RULES = (OUTSIDE_WINDOW, CAP_REACHED)
+"""Reasons of rests that follow from a device's own columns, and not from its gateway."""
+
 
 def pause(*, devices: QuerySet[Device]) -> int:
     """Connected devices are no longer released to; returns how many. What is at a gateway now ends as it ends."""
@@ -76,9 +81,14 @@ def wake(*, devices: QuerySet[Device]) -> None:
 
 
 def wake_if_rhythm_changed(*, device: Device, columns: Iterable[str]) -> None:
-    """Wake the device if one of the ``columns`` just written has a say in when it may send."""
+    """Wake the device if one of the ``columns`` just written has a say in when it may send.
+
+    A rest by the old rules ends with them: the next send asks the new ones.
+    """
     if not _RHYTHM.isdisjoint(columns):
-        wake(devices=Device.objects.filter(pk=device.pk))
+        changed = Device.objects.filter(pk=device.pk)
+        changed.filter(hold_reason__in=OWN_RULES).update(held_until=None, hold_reason="")
+        wake(devices=changed)
 
 
 # -- Credentials -------------------------------------------------------------------------------------------------------

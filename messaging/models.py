@@ -71,6 +71,9 @@ class Batch(models.Model):
     expires_at = models.DateTimeField(help_text="Unsent messages expire then.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     finished_at = models.DateTimeField(null=True, blank=True)
+    request_id = models.CharField(
+        max_length=64, blank=True, db_default="", editable=False, help_text="The request that asked for it in the logs."
+    )
     squared_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="When its counters were last compared with its messages."
     )

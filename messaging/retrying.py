@@ -118,7 +118,9 @@ def _choose(
     return chosen, left_alone
 
 
-def failed_of_batch(batch_id: int) -> list[int]:
-    """Ids of a batch's failed messages, oldest first, at most :data:`LIMIT`."""
+def failed_of_batch(batch_id: int, *, device_id: int | None = None) -> list[int]:
+    """Ids of a batch's failed messages, of one device if given, oldest first, at most :data:`LIMIT`."""
     found = Message.objects.filter(batch_id=batch_id, state=State.FAILED).order_by("pk")
+    if device_id is not None:
+        found = found.filter(device_id=device_id)
     return list(found.values_list("pk", flat=True)[:LIMIT])

@@ -18,6 +18,7 @@ from leads import suppression
 from leads.models import Lead
 from leads.optout import Heard
 from leads.phones import PhoneProblem, parse_phone
+from messaging import tracing
 from messaging.content.check import check_content
 from messaging.content.problems import TemplateProblem
 from messaging.content.shape import Content
@@ -88,6 +89,7 @@ def open_batch(
         "delay_min_seconds": delay_min_seconds,
         "delay_max_seconds": delay_max_seconds,
         "failover": failover,
+        "request_id": tracing.request_id(),
         "created_at": now,
         "expires_at": now + (expires_after or timedelta(days=settings.FLOTILLA_MESSAGE_EXPIRY_DAYS)),
     }

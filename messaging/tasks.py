@@ -19,15 +19,21 @@ from messaging import (
 )
 from messaging.dispatch import failover, holding
 from messaging.dispatch import recover as recovery
+from messaging.dispatch.carrying import carry
 from messaging.dispatch.release import release_due
-from messaging.dispatch.send import carry
 from messaging.outgoing import delivering
+from messaging.task_events import SendFailed
 
 
-@shared_task(name="messaging.send")
+@shared_task(name="messaging.send", throws=(SendFailed,))
 def send(*, message_id: int, release_no: int) -> None:
-    """Carry one released message (and its device's next ones) to the gateway. Harmless when doubled or late."""
-    carry(message_id=message_id, release_no=release_no)
+    """Carry one released message (and its device's next ones) to the gateway. Harmless when doubled or late.
+
+    Raises SendFailed, after everything is recorded, if some failed for good: such a task is not a success.
+    """
+    carried = carry(message_id=message_id, release_no=release_no)
+    if carried.failed:
+        raise SendFailed.of(carried.failed, carried=carried.number)
 
 
 @shared_task(name="messaging.refresh")

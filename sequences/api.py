@@ -117,6 +117,7 @@ class RetryStepSerializer(serializers.Serializer[Any]):
     """Which failed step to send again."""
 
     step = serializers.IntegerField(required=False, min_value=1, help_text="Its key. Empty: every step.")
+    device = serializers.IntegerField(required=False, min_value=1, help_text="Those of one device. Empty: all.")
 
 
 class SequenceFilter(django_filters.FilterSet):
@@ -247,11 +248,12 @@ class SequenceViewSet(
     @extend_schema(request=RetryStepSerializer, responses=RetriedStepsSerializer)
     @action(detail=True, methods=["post"], url_path="retry-failed")
     def retry_failed(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
-        """Send a step that failed again, at most 10,000 at once; the leads that failed with it go on from there."""
+        """Send failed steps again, at most 10,000 at once; the leads that failed with them go on from there."""
         sequence = self.get_object()
         given = RetryStepSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        done = exits.retry_failed(sequence=sequence, key=given.validated_data.get("step"), now=timezone.now())
+        step, device = given.validated_data.get("step"), given.validated_data.get("device")
+        done = exits.retry_failed(sequence=sequence, key=step, device_id=device, now=timezone.now())
         return Response(RetriedStepsSerializer({"retried": done.retried, "left_alone": done.left_alone}).data)
 
     def _answer(self, sequence: Sequence) -> Response:

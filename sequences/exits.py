@@ -56,11 +56,13 @@ def resume(*, enrolment_ids: Collection[int], now: datetime) -> int:
     return paused.update(state=EnrolmentState.ACTIVE, code="", reason="", look_at=now)
 
 
-def retry_failed(*, sequence: Sequence, key: int | None, now: datetime) -> Retried:
-    """Send failed steps again (one step's, or all), at most 10,000; whoever failed with them goes on from there."""
+def retry_failed(*, sequence: Sequence, key: int | None, now: datetime, device_id: int | None = None) -> Retried:
+    """Send failed steps again (of one step or device, or all), at most 10,000; whoever failed goes on from there."""
     found = Enrolment.objects.filter(sequence=sequence, state=EnrolmentState.FAILED, message__state=State.FAILED)
     if key is not None:
         found = found.filter(next_key=key)
+    if device_id is not None:
+        found = found.filter(message__device_id=device_id)
     with transaction.atomic():
         rows = list(
             found.select_for_update(of=["self"], no_key=True)

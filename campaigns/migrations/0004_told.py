@@ -21,6 +21,6 @@ CREATE TRIGGER told AFTER UPDATE OF state ON campaigns_run FOR EACH ROW
 
 
 class Migration(migrations.Migration):
-    dependencies = [("campaigns", "0003_schedules"), ("messaging", "0012_outgoing")]
+    dependencies = [("campaigns", "0003_schedules"), ("messaging", "0013_outgoing")]
 
     operations = [migrations.RunSQL(TELL, "DROP FUNCTION flotilla_tell_run() CASCADE;")]

@@ -163,7 +163,7 @@ class Stage:
         ports = Ports(web=port, flower=port, simulator=port)
         environment = {**self.environment, "FLOTILLA_SHARDS": str(SHARDS), **(env or {})}
         url = ports.urls()["simulator"]
-        environment["FLOTILLA_GATEWAY_URLS"] = f"simulator={url},simulated_session={url}"
+        environment["FLOTILLA_GATEWAY_URLS"] = ",".join(f"{kind}={url}{path}" for kind, path in DIALECTS.items())
         known = programs(root=self.folder, ports=ports, environment=environment, bells=device_bells(shards=SHARDS))
         (self.folder / "simulator.jsonl").unlink(missing_ok=True)
         started: list[Child] = []
@@ -193,6 +193,20 @@ class Stage:
                 self.stop(child)
                 raise
         return child
+
+
+DIALECTS = {
+    "simulator": "",
+    "simulated_session": "",
+    "gowa": "",
+    "waha": "",
+    "evolution": "",
+    "wuzapi": "",
+    "wablas": "/wablas",
+    "whacenter": "/whacenter/api",
+    "generic": "",
+}
+"""Gateway kinds that need nothing but text, and where the simulator speaks each."""
 
 
 def rate(samples: Sequence[Sample], *, warm: int, window: int) -> float:

@@ -18,6 +18,7 @@ from django.db.models import Count, ProtectedError, Sum
 from django.utils import timezone
 
 from campaigns import services as campaigns
+from campaigns.guarding import BY_ITSELF
 from campaigns.models import Campaign, Routing, Run
 from config.api.tokens import make_token
 from config.chaos.away import Away, ask
@@ -312,6 +313,7 @@ class Load(threading.Thread):
         devices_services.resume(devices=Device.objects.filter(state=DeviceState.PAUSED))
 
     def _resume_batches(self) -> None:
+        resume_what_paused_itself()
         paused = list(Batch.objects.filter(state=BatchState.PAUSED).values_list("pk", flat=True))
         self._end_stops(lambda stop: stop.batch in paused)  # not those of cancelled ones, which have no end
         for batch_id in paused:
@@ -351,3 +353,9 @@ class Load(threading.Thread):
     def _end_halt(self) -> None:
         self._end_stops(lambda stop: stop.batch is None and not stop.devices)
         halting.resume(now=timezone.now())
+
+
+def resume_what_paused_itself() -> None:
+    """Let runs go on that paused by themselves, as an operator does once the gateway is well again."""
+    for run in Run.objects.filter(batch__state=BatchState.PAUSED, batch__reason__startswith=BY_ITSELF):
+        campaigns.resume(run, now=timezone.now())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ from config.chaos.away import Away, ask
 from config.chaos.doubling import Doubling
 from config.chaos.errors import moved, unexpected
 from config.chaos.evidence import Evidence, Stuck
-from config.chaos.fleet import SLOW_DEVICES, SLOW_WEATHER, TEXT, Fleet, Load, make_fleet, slow_token
+from config.chaos.fleet import (
+    SLOW_DEVICES,
+    SLOW_WEATHER,
+    TEXT,
+    Fleet,
+    Load,
+    make_fleet,
+    resume_what_paused_itself,
+    slow_token,
+)
 from config.chaos.gateway import FORGETFUL, known_here
 from config.chaos.gather import PATIENCE_SECONDS, drain, gather, settle
 from config.chaos.incidents import Incident, Log
@@ -227,7 +237,7 @@ class Performance:
         self.calm_at = time.time()
         self.log.tell("calm: nothing is done to the stack any more")
         late += self._orders_through()
-        late += drain(check=self._tend, seconds=CALM_SECONDS, patience=self.patience)
+        late += drain(check=self._tend_as_operators, seconds=CALM_SECONDS, patience=self.patience)
         self.log.tell("every message is settled" if not late else "something is stuck")
         return late
 
@@ -266,6 +276,11 @@ class Performance:
     def _tend(self) -> None:
         self.check()
         self.troupe.tick()
+
+    def _tend_as_operators(self) -> None:
+        self._tend()
+        with suppress(Away):
+            ask(resume_what_paused_itself)
 
     # -- harm ----------------------------------------------------------------------------------------------------------
 

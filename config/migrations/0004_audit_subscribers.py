@@ -4,7 +4,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("config", "0003_audit"), ("messaging", "0012_outgoing")]
+    dependencies = [("config", "0003_audit"), ("messaging", "0013_outgoing")]
 
     operations = [
         migrations.RunSQL(

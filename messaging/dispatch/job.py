@@ -47,6 +47,7 @@ class Job:
     window: Window | None
     lead: courtesy.Addressee
     new_contact_seconds: float
+    request_id: str
     variables: Mapping[str, Any]
 
     @property
@@ -110,6 +111,7 @@ class _Peeked(NamedTuple):
     lead_zone: str | None
     priority: int
     new_contact_seconds: float
+    request_id: str
 
 
 def job_of(found: Row) -> Job:
@@ -139,6 +141,7 @@ def job_of(found: Row) -> Job:
         window=window,
         lead=courtesy.Addressee(phone=row.phone, zone=row.lead_zone or "", bulk=row.priority > Priority.INTERACTIVE),
         new_contact_seconds=float(row.new_contact_seconds),
+        request_id=row.request_id,
         variables=variables_of(
             name=row.name or "",
             phone=row.phone,

@@ -1,4 +1,4 @@
-"""Carrying one message to its gateway. Read ``Sender._send`` from top to bottom: that is the whole life of a send."""
+"""Carrying one message to its gateway. Read ``Sender._send_it`` from top to bottom: the whole life of a send."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ import psycopg2
 import structlog
 from django.conf import settings
 
-from devices.clients import ClientRegistry, RefreshFailed, shared_registry
+from devices.clients import ClientRegistry, RefreshFailed
 from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
-from messaging import failpoints
+from devices.services import CAP_REACHED, OUTSIDE_WINDOW
+from messaging import failpoints, tracing
 from messaging.content.prepare import Prepared, prepare
 from messaging.content.problems import TemplateProblem, ValueMissing
 from messaging.dispatch import bans, courtesy, holding
 from messaging.dispatch import statements as sql
-from messaging.dispatch.breaker import Breaker, met_somebody, shared_breaker
+from messaging.dispatch.breaker import Breaker, met_somebody
 from messaging.dispatch.combining import FailedTogether
-from messaging.dispatch.convoy import Convoy, shared_convoy
+from messaging.dispatch.convoy import Convoy
 from messaging.dispatch.decide import Decision, decide
 from messaging.dispatch.fate import own_lease, unclaim
 from messaging.dispatch.job import Job, job_of
-from messaging.dispatch.pool import Pool, Row, is_away, shared_pool
+from messaging.dispatch.pool import Pool, Row, is_away
 from messaging.dispatch.publish import publish
 from messaging.dispatch.reconnect import call_a_person, refresh_failed
 from messaging.dispatch.release import hand_over
@@ -82,6 +83,8 @@ class Sender:
         self.breaker = breaker or Breaker()
         self.clients = clients
         self.rng = rng
+        self.failed: list[int] = []
+        """Messages that failed for good in the hands of this sender."""
 
     def carry(self, *, message_id: int, release_no: int) -> int:
         """Send a message, then its device's next ones for as long as they are due at once. Returns how many.
@@ -110,10 +113,14 @@ class Sender:
         return Result.STALE if job is None else self._send(job)
 
     def _send(self, job: Job) -> Result:
+        with tracing.on_behalf_of(job.request_id):
+            return self._send_it(job)
+
+    def _send_it(self, job: Job) -> Result:
         """Refresh, render, claim, call, record."""
         closed_seconds = job.window.opens_in_seconds(job.now) if job.window else 0.0
         if closed_seconds:
-            return self._hold(job, closed_seconds, "Outside the device's sending window.")
+            return self._hold(job, closed_seconds, OUTSIDE_WINDOW)
         if job.gateway_state == "rests":
             return self._give_back(job)
         if self.breaker.refuses(job.address, probing=job.gateway_state == "probing"):
@@ -158,12 +165,17 @@ class Sender:
         outcome = self._call(client, job, outgoing)
         took_seconds = monotonic() - called_at
         failpoints.hit("after_accept")
+        driver = gateways.driver_for(job.gateway)
+        log.info(
+            "send.platform" if driver.transport == "http" else "send.session", message_id=job.message_id,
+            device_id=job.device_id, gateway=job.gateway, attempt=attempt, seconds=round(took_seconds, 3),
+        )  # fmt: skip
         decision = decide(
             outcome,
             attempt=attempt,
             in_doubt=in_doubt,
             retry_minutes=settings.FLOTILLA_RETRY_MINUTES,
-            id_semantics=gateways.driver_for(job.gateway).id_semantics,
+            id_semantics=driver.id_semantics,
         )
         self._record(job, decision, gap)
         METERS.note_send(decision.state.value, seconds=took_seconds)
@@ -277,6 +289,8 @@ class Sender:
             )  # fmt: skip
         if decision.banned:
             bans.pause_batch_of(message_id=job.message_id, pool=self.pool)
+        if decision.state is State.FAILED:
+            self.failed.append(job.message_id)
         if decision.state is not State.SENT:
             log.info(
                 "send.not_accepted", message_id=job.message_id, device_id=job.device_id, outcome=decision.outcome,
@@ -327,7 +341,7 @@ class Sender:
         if in_review:
             return self._snooze(job, courtesy.REVIEW_SECONDS)
         wait = float(capped_for_seconds or 0)
-        return self._hold(job, wait, "The device's sending cap is reached.") if wait > 0 else self._give_back(job)
+        return self._hold(job, wait, CAP_REACHED) if wait > 0 else self._give_back(job)
 
     def _hold(self, job: Job, seconds: float, reason: str) -> Result:
         """The device rests for a while and the message waits with it."""
@@ -355,6 +369,8 @@ class Sender:
         self.pool.execute(
             sql.END_UNSENT, {**job.key, "state": state.value, "error_code": code, "error_text": text[:300]}
         )
+        if state is State.FAILED:
+            self.failed.append(job.message_id)
         log.info("send.ended", message_id=job.message_id, state=state.value, code=code)
         return Result.ENDED
 
@@ -368,15 +384,3 @@ class Sender:
 def _subject(job: Job) -> str:
     """The address as an incident names it."""
     return f"{job.gateway} {job.base_url}".strip()
-
-
-def carry(*, message_id: int, release_no: int) -> int:
-    """Entry point of the send task: :meth:`Sender.carry` with this process's pool and clients."""
-    sender = Sender(
-        pool=shared_pool(),
-        clients=shared_registry(),
-        rng=Random(),  # noqa: S311 - a rhythm, not a secret
-        convoy=shared_convoy(),
-        breaker=shared_breaker(),
-    )
-    return sender.carry(message_id=message_id, release_no=release_no)

@@ -332,7 +332,10 @@ def test_feature_22_what_failed_is_tried_again_where_that_makes_sense_and_the_ru
     send_due(sender)
     assert states(finish(run)) == {"sent": 3, "failed": 3}
     assert run.state == RunState.FINISHED
-    answer = caller(owner).post(f"{V1}/runs/{run.pk}/retry").json()
+    nobody = caller(owner).post(f"{V1}/runs/{run.pk}/retry", {"device": 2**31 - 1}, format="json").json()
+    assert nobody == {"retried": 0, "left_alone": {}}
+    mine = {"device": Message.objects.filter(state="failed").values_list("device_id", flat=True)[0]}
+    answer = caller(owner).post(f"{V1}/runs/{run.pk}/retry", mine, format="json").json()
     assert answer == {"retried": 2, "left_alone": {"rejected_for_good": 1}}
     run.refresh_from_db()
     assert run.state == RunState.TRIGGERED

@@ -10,9 +10,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from campaigns import checks, services
+from campaigns import checks, running, services
 from campaigns.models import CampaignState, Run, RunState, Schedule
-from devices.models import DeviceState
+from devices.models import Device, DeviceState
 from messaging import fanout
 from messaging.models import Batch, BatchState, Message
 from messaging.services import end_batch, wrap_up
@@ -207,3 +207,24 @@ def test_a_launch_is_refused_what_a_gateway_cannot_carry(gateway, code):
     campaign = make_campaign(owner=owner, pool=pool, text="x" * 1500)
     found = {problem.code for problem in checks.check(campaign=campaign, now=timezone.now())}
     assert found == ({code} if code else set())
+
+
+# -- Devices that go between the start and the messages ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gone", [1, 3])
+def test_devices_deleted_before_the_messages_are_made_are_made_up_for_by_the_others(gone):
+    owner, now = make_user(), timezone.now()
+    pool, devices = make_pool(owner=owner, devices=3)
+    make_leads(6, owner=owner)
+    started = services.start(campaign=make_campaign(owner=owner, pool=pool), now=now).run
+    running._start(started, now)  # whoever began was killed before the first message
+    Device.objects.filter(pk__in=[device.pk for device in devices[:gone]]).delete()
+    run = services.trigger(run_id=started.pk, now=now)
+    made = Message.objects.filter(batch=run.batch)
+    if gone == 3:
+        assert (run.state, made.count()) == (RunState.FAILED, 0)
+        assert run.reason == "Every device of the pool was deleted before its messages were made."
+    else:
+        assert (run.state, made.count()) == (RunState.TRIGGERED, 6)
+        assert set(made.values_list("device_id", flat=True)) == {device.pk for device in devices[gone:]}

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from devices.models import Device, DeviceShare, DeviceState, Pool
+from devices.services import CAP_REACHED
 from messaging.models import Stream
 from tests.factories import make_batch, make_device, make_pool, make_user
 
@@ -246,6 +247,19 @@ def test_a_changed_rhythm_wakes_the_device_and_a_new_name_does_not() -> None:
     assert device.wake_at <= timezone.now()
 
 
+@pytest.mark.parametrize(("reason", "rests"), [(CAP_REACHED, False), ("Throttled by the gateway.", True)])
+def test_a_wider_cap_ends_a_rest_by_the_old_one_and_not_one_that_the_gateway_asked_for(
+    reason: str, rests: bool
+) -> None:
+    me = make_user(role="staff")
+    device = make_device(owner=me, name="Kuala Lumpur 1", cap_per_day=300)
+    Device.objects.filter(pk=device.pk).update(held_until=timezone.now() + timedelta(hours=9), hold_reason=reason)
+    signed_in(me).post(page_of(device), form_data(cap_per_day="500", credential_simulator_token=""))
+    device.refresh_from_db()
+    assert device.cap_per_day == 500
+    assert (device.held_until is not None) is rests
+
+
 def test_admins_find_themselves_chosen_as_owner() -> None:
     boss = make_user(role="admin")
     for address in (ADD, "/admin/devices/pool/add/", "/admin/leads/lead/add/", "/admin/campaigns/campaign/add/"):
@@ -361,6 +375,40 @@ def test_list_actions_change_only_devices_in_a_state_for_it() -> None:
     active.refresh_from_db()
     unpaired.refresh_from_db()
     assert (active.state, unpaired.state) == (DeviceState.PAUSED, DeviceState.UNPAIRED)
+
+
+def asked_for() -> set[str]:
+    return set(Device.objects.filter(refresh_asked_at__isnull=False).values_list("name", flat=True))
+
+
+def test_refreshing_the_chosen_asks_for_those_that_can_connect_and_are_ours() -> None:
+    me = make_user(role="staff")
+    make_device(owner=me, name="Fine")
+    make_device(owner=me, name="Lost", state=DeviceState.NEEDS_ATTENTION, attention_code="logged_out")
+    make_device(owner=me, name="Paused", state=DeviceState.PAUSED)
+    make_device(owner=make_user(), name="Foreign")
+    chosen = [str(pk) for pk in Device.objects.values_list("pk", flat=True)]
+    data = {"action": "refresh_devices", "_selected_action": chosen}
+    answer = signed_in(me).post(LIST, data, follow=True)
+    assert "2 devices are being connected anew. 1 were not" in answer.content.decode()
+    assert asked_for() == {"Fine", "Lost"}
+
+
+def test_reconnect_all_asks_first_and_leaves_alone_what_it_cannot_help() -> None:
+    me = make_user(role="staff")
+    make_device(owner=me, name="Fine")
+    make_device(owner=me, name="Being tried", reconnect_failures=2)
+    make_device(owner=me, name="Unreachable", state=DeviceState.NEEDS_ATTENTION, attention_code="unreachable")
+    make_device(owner=me, name="Banned", state=DeviceState.NEEDS_ATTENTION, attention_code="banned")
+    foreign = {"state": DeviceState.NEEDS_ATTENTION, "attention_code": "unreachable"}
+    make_device(owner=make_user(), name="Foreign", **foreign)
+    client = signed_in(me)
+    assert reverse("admin:devices_device_reconnect_all") in client.get(LIST).content.decode()
+    question = client.get(reverse("admin:devices_device_reconnect_all")).content.decode()
+    assert "Reconnect all devices?" in question
+    assert asked_for() == set()
+    client.post(reverse("admin:devices_device_reconnect_all"), {"confirmed": "yes"})
+    assert asked_for() == {"Being tried", "Unreachable"}
 
 
 def test_lists_cost_the_same_however_many_devices(django_assert_max_num_queries: Any) -> None:

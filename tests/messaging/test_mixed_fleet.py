@@ -13,7 +13,7 @@ from devices.gateways import registry
 from devices.gateways.simulated_session import SimulatedSessionDriver
 from devices.models import Device
 from devices.session_models import SessionHost
-from messaging.models import Message
+from messaging.models import Attempt, Message
 from messaging.states import State
 from tests.factories import make_batch, make_pool, make_user
 from tests.messaging.session_support import (
@@ -86,3 +86,6 @@ def test_sixty_mixed_devices_deliver_everything_and_leave_nothing_running(simula
     assert "refresh.failed" not in words
     assert "refresh.started" in words
     assert "refresh.succeeded" in words
+    attempts = Attempt.objects.filter(message__batch=batch)
+    platform, session = attempts.exclude(message__device__gateway=KIND), attempts.filter(message__device__gateway=KIND)
+    assert (words.count("'send.platform'"), words.count("'send.session'")) == (platform.count(), session.count())

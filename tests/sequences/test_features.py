@@ -306,7 +306,8 @@ def test_feature_27_a_step_that_failed_stops_the_lead_or_does_not_and_is_sent_ag
     assert world.texts(going) == ["step 2"]
     key = stopping.steps.get(position=1).pk
     assert {step.position: step.failed for step in progress.by_step(stopping)} == {1: 1, 2: 0}
-    assert exits.retry_failed(sequence=stopping, key=key, now=world.now).retried == 1
+    assert exits.retry_failed(sequence=stopping, key=key, device_id=0, now=world.now).retried == 0
+    assert exits.retry_failed(sequence=stopping, key=key, device_id=lead.device_id, now=world.now).retried == 1
     world.live(hours=3)
     assert world.texts(lead) == ["step 1", "step 2"]
     assert state_of(lead)[0] == "completed"

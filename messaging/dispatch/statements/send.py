@@ -24,7 +24,8 @@ SELECT m.id, m.release_no, m.device_id, m.uid::text, m.round, m.phone,
        d.window_start, d.window_end, d.time_zone,
        l.name, l.status, l.niches, l.triggers, l.custom, l.time_zone, b.priority,
        CASE WHEN d.new_contacts_held_until > flotilla_now() AND NOT {known}
-            THEN extract(epoch FROM d.new_contacts_held_until - flotilla_now()) ELSE 0 END AS new_contact_seconds
+            THEN extract(epoch FROM d.new_contacts_held_until - flotilla_now()) ELSE 0 END AS new_contact_seconds,
+       b.request_id
 FROM messaging_message m
 JOIN messaging_batch b ON b.id = m.batch_id
 JOIN devices_device d ON d.id = m.device_id

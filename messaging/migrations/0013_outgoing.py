@@ -64,7 +64,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('devices', '0009_status_links'),
-        ('messaging', '0011_day_counts'),
+        ('messaging', '0012_request_id'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
