@@ -44,6 +44,8 @@ TICKS = {
     "match-receipts": {"task": "messaging.match_receipts", "schedule": 2.0},
     "free-held": {"task": "messaging.free_held", "schedule": 30.0},
     "refreshes": {"task": "messaging.pass_on_refreshes", "schedule": 2.0},
+    "tell-subscribers": {"task": "messaging.tell_subscribers", "schedule": 2.0},
+    "sweep-deliveries": {"task": "messaging.sweep_deliveries", "schedule": 3600.0},
     "settle": {"task": "messaging.settle", "schedule": 5.0},
     "campaigns": {"task": "campaigns.tick", "schedule": 2.0},
     "sequences": {"task": "sequences.tick", "schedule": 2.0},

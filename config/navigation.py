@@ -38,6 +38,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, tuple[Role, ...]], ...]], .
             ("Segments", "filter_alt", "admin:leads_segment_changelist", _OWNERS),
             ("Imports", "upload_file", "admin:leads_leadimport_changelist", _OWNERS),
             ("Webhooks", "webhook", "admin:leads_leadsource_changelist", _OWNERS),
+            ("Outgoing webhooks", "output", "admin:messaging_subscriber_changelist", _OWNERS),
             ("Consent waivers", "gavel", "admin:leads_consentwaiver_changelist", _OWNERS),
         ),
     ),

@@ -140,6 +140,7 @@ MIDDLEWARE = [
     "config.login.SecondFactorMiddleware",
     "config.audit.AuditMiddleware",
     "config.zones.ZoneMiddleware",
+    "config.api.throttles.RateHeaders",
     "config.api.idempotency.IdempotencyMiddleware",
 ]
 
@@ -371,6 +372,10 @@ FLOTILLA_MEDIA_URL_HOURS = _number("FLOTILLA_MEDIA_URL_HOURS", 24)
 FLOTILLA_MEDIA_MAX_BYTES = int(1_048_576 * _number("FLOTILLA_MEDIA_MAX_MB", 100))
 FLOTILLA_MEDIA_FETCH_SECONDS = _number("FLOTILLA_MEDIA_FETCH_SECONDS", 20)
 FLOTILLA_MEDIA_FETCH_ALLOW = _list("FLOTILLA_MEDIA_FETCH_ALLOW")
+# Outgoing webhooks: messaging/outgoing. Private addresses are called only if they are named, as "127.0.0.1:8030".
+FLOTILLA_OUTGOING_ALLOW = _list("FLOTILLA_OUTGOING_ALLOW")
+FLOTILLA_OUTGOING_GIVE_UP_HOURS = _number("FLOTILLA_OUTGOING_GIVE_UP_HOURS", 72)
+FLOTILLA_OUTGOING_KEEP_DAYS = _number("FLOTILLA_OUTGOING_KEEP_DAYS", 30)
 FLOTILLA_IMAGE_BYTES = int(1024 * _number("FLOTILLA_IMAGE_KB", 350))
 FLOTILLA_IMAGE_PIXELS = int(1_000_000 * _number("FLOTILLA_IMAGE_MEGAPIXELS", 60))
 # Where a gateway kind is reached unless a device says otherwise: "simulator=http://127.0.0.1:9000,wablas=https://…"

@@ -25,6 +25,7 @@ from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
 from messaging import admin_halt as admin_halt  # noqa: PLC0414 - it registers itself
 from messaging import admin_media as admin_media  # noqa: PLC0414 - the same
+from messaging import admin_outgoing as admin_outgoing  # noqa: PLC0414 - the same
 from messaging import services
 from messaging.admin_erase import EraseViews
 from messaging.admin_filters import GroupFilter, StateFilter

@@ -395,4 +395,5 @@ class Halt(models.Model):
 from messaging.day_models import DayCount, DayCursor, StreamMark  # noqa: E402, F401 - found here
 from messaging.keep_models import RetentionMark  # noqa: E402, F401 - found here
 from messaging.media.models import MediaFile  # noqa: E402, F401 - Django looks for models here
+from messaging.outgoing.models import Delivery, Subscriber  # noqa: E402, F401 - found here
 from messaging.worker_models import Pulse, WorkerProcess  # noqa: E402, F401 - found here

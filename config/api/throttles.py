@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import structlog
+from django.http import HttpRequest, HttpResponse
 from redis.exceptions import RedisError
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
@@ -29,10 +32,36 @@ class UserThrottle(UserRateThrottle):
     def allow_request(self, request: Request, view: Any) -> bool:
         """Whether the caller may go on."""
         try:
-            return super().allow_request(request, view)
+            allowed = bool(super().allow_request(request, view))
         except RedisError as problem:
             log.warning("throttle.unavailable", error=type(problem).__name__)
             return True
+        history: list[float] = getattr(self, "history", [])
+        limit, seconds = self.parse_rate(self.rate)
+        if limit is not None and seconds is not None:
+            reset = seconds - (self.now - history[-1]) if history else seconds
+            request._request.flotilla_rate = (limit, limit - len(history), reset)  # type: ignore[attr-defined]  # noqa: SLF001
+        return allowed
+
+
+class RateHeaders:
+    """Tells callers, in every answer that was counted, how many requests they have left, and until when.
+
+    ``RateLimit-Limit``, ``RateLimit-Remaining`` and ``RateLimit-Reset`` (seconds until the oldest request counted is
+    forgotten), as the IETF's draft on rate limits names them.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        answer = self.get_response(request)
+        if (rate := getattr(request, "flotilla_rate", None)) is not None:
+            limit, left, reset = rate
+            answer["RateLimit-Limit"] = str(limit)
+            answer["RateLimit-Remaining"] = str(max(0, left))
+            answer["RateLimit-Reset"] = str(max(0, math.ceil(reset)))
+        return answer
 
 
 class LoginThrottle(BaseThrottle):

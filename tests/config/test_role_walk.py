@@ -25,11 +25,13 @@ API = {
     "devices": SHARED, "leads": SHARED, "messages": SHARED, "enrolments": SHARED,
     "pools": OWNED, "leads/imports": OWNED, "leads/sources": OWNED, "segments": OWNED, "campaigns": OWNED,
     "runs": OWNED, "media": OWNED, "sequences": OWNED, "consent/waivers": OWNED, "audit": OWNED,
+    "subscribers": OWNED, "deliveries": OWNED,
 }  # fmt: skip
 ADMIN = {
     "device": SHARED, "lead": SHARED, "message": SHARED, "inboundmessage": SHARED, "enrolment": SHARED,
     "pool": OWNED, "leadimport": OWNED, "leadsource": OWNED, "segment": OWNED, "campaign": OWNED, "run": OWNED,
     "mediafile": OWNED, "batch": OWNED, "sequence": OWNED, "consentwaiver": OWNED, "auditentry": OWNED,
+    "subscriber": OWNED, "delivery": OWNED,
     "user": ALL, "group": ALL, "halt": ALL, "apitoken": ALL,
 }  # fmt: skip
 READ_ONLY_PAGES = {"change", "history", "timeline", "progress", "life"}
@@ -46,6 +48,9 @@ TO_THE_ROLE = {
     "api/v1/halt": {"get": READERS, "post": {"ops", "admin"}, "delete": {"admin"}},
     "api/v1/health": {"get": READERS},
     "api/v1/stats": {"get": READERS},
+    "api/v1/queues": {"get": READERS},
+    "api/v1/failed": {"get": READERS},
+    "api/v1/workers": {"get": {"ops", "admin"}},
     "api/v1/schema": {"get": {*READERS, "roleless"}},
     "api/v1/auth/logout": {"post": {*READERS, "roleless"}, "delete": {*READERS, "roleless"}},
     "api/v1/consent/waivers": {"get": READERS, "post": {"admin"}},
