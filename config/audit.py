@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.db import connection
@@ -21,6 +22,8 @@ from psycopg2.extensions import adapt
 from rest_framework.settings import api_settings
 
 from config.audit_models import AuditEntry
+
+log = structlog.get_logger(__name__)
 
 _WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -95,6 +98,11 @@ def login_refused(sender: Any, credentials: dict[str, Any], request: Any = None,
     _note(request, AuditEntry.Event.REFUSED, user)
 
 
+def refuse_log_in(request: Any, user: User) -> None:
+    """A right password with a wrong code of the second factor."""
+    _note(request, AuditEntry.Event.REFUSED, user)
+
+
 def listen() -> None:
     """Called once, when Django is ready."""
     user_logged_in.connect(logged_in, dispatch_uid="flotilla.audit")
@@ -103,6 +111,7 @@ def listen() -> None:
 
 def _note(request: Any, event: AuditEntry.Event, user: User | None) -> None:
     django_request = getattr(request, "_request", request)  # Django's, behind the API's
+    log.info("login", outcome=event.value, user_id=user.pk if user else None)
     AuditEntry.objects.create(
         user=user,
         address=address_of(django_request) if django_request is not None else None,

@@ -16,6 +16,10 @@ from config.stack.addresses import Addresses, database_from_url
 from config.stack.errors import StackError
 
 DIRECT: Final = "direct"
+_KEPT: Final = {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+# A migration may think for long, whatever the database says. But whoever waits for a table's lock keeps everybody
+# behind it waiting: give up instead, and be run again.
+_MIGRATING: Final = ("idle_in_transaction_session_timeout=0", "lock_timeout=10s")
 _VARIABLE: Final = "FLOTILLA_DIRECT_DATABASE_URL"
 
 
@@ -29,10 +33,10 @@ def databases(
     sleeps in, 0 for never; a pooler refuses that start-up parameter, so the server must know it (deploy/README.md).
     Raises StackError, without the address.
     """
-    given = found.database
-    migrates = list(argv[1:2]) == ["migrate"]  # which may think for longer
+    migrates = list(argv[1:2]) == ["migrate"]
+    limits = _MIGRATING if migrates else _idle(idle_seconds)
     if not direct_url:
-        return {"default": _direct(given, idle_seconds=0 if migrates else idle_seconds)}
+        return {"default": _direct(found.database, limits)}
     if found.source != "environment":
         raise StackError(f"{_VARIABLE} is set and DATABASE_URL is not: set that to the pooler's address, or neither.")
     try:
@@ -40,18 +44,20 @@ def databases(
     except StackError as problem:
         raise StackError(str(problem).replace("DATABASE_URL", _VARIABLE)) from None
     if PurePath(argv[0]).name == "manage.py":
-        return {"default": _direct(own, idle_seconds=0 if migrates else idle_seconds, says_never=migrates)}
+        return {"default": _direct(own, limits)}
     return {
-        "default": {**given, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": True},
-        DIRECT: {**_direct(own, idle_seconds=idle_seconds), "TEST": {"MIRROR": "default"}},
+        "default": {**found.database, **_KEPT, "DISABLE_SERVER_SIDE_CURSORS": True},
+        DIRECT: {**_direct(own, limits), "TEST": {"MIRROR": "default"}},
     }
 
 
-def _direct(given: Mapping[str, Any], *, idle_seconds: float, says_never: bool = False) -> dict[str, Any]:
-    entry = {**given, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
-    if idle_seconds or says_never:
-        options = dict(entry.get("OPTIONS") or {})
-        timeout = f"-c idle_in_transaction_session_timeout={int(1000 * idle_seconds)}"
-        options["options"] = f"{options.get('options', '')} {timeout}".strip()
-        entry["OPTIONS"] = options
-    return entry
+def _idle(seconds: float) -> tuple[str, ...]:
+    return (f"idle_in_transaction_session_timeout={int(1000 * seconds)}",) if seconds else ()
+
+
+def _direct(given: Mapping[str, Any], limits: Sequence[str]) -> dict[str, Any]:
+    options = dict(given.get("OPTIONS") or {})
+    if limits:
+        given_ones = [options["options"]] if options.get("options") else []
+        options["options"] = " ".join([*given_ones, *(f"-c {limit}" for limit in limits)])
+    return {**given, **_KEPT, "OPTIONS": options}

@@ -12,6 +12,7 @@ from messaging import (
     look_ups,
     receipts,
     refreshing,
+    retention,
     services,
     settling,
     squaring,
@@ -21,6 +22,7 @@ from messaging.dispatch import failover, holding
 from messaging.dispatch import recover as recovery
 from messaging.dispatch.carrying import carry
 from messaging.dispatch.release import release_due
+from messaging.outgoing import delivering
 from messaging.task_events import SendFailed
 
 
@@ -121,3 +123,27 @@ def pulse() -> None:
 def archive_failed() -> None:
     """Beat, every hour: put away what failed long ago."""
     failures.archive(now=timezone.now())
+
+
+@shared_task(name="messaging.let_go")
+def let_go() -> None:
+    """Beat, every minute: remove what is older than the installation keeps it."""
+    retention.let_go(now=timezone.now())
+
+
+@shared_task(name="messaging.tell_subscribers")
+def tell_subscribers() -> None:
+    """Beat, every two seconds: outgoing webhooks that are due."""
+    delivering.pass_on(now=timezone.now())
+
+
+@shared_task(name="messaging.tell_subscriber")
+def tell_subscriber(*, subscriber_id: int) -> None:
+    """Tell one subscriber what waits for it. Harmless when doubled or late."""
+    delivering.deliver(subscriber_id=subscriber_id)
+
+
+@shared_task(name="messaging.sweep_deliveries")
+def sweep_deliveries() -> None:
+    """Beat, every hour: forget what was told long ago."""
+    delivering.sweep(now=timezone.now())

@@ -12,6 +12,7 @@ from config.bench import (
     pacing,
     queues,
     release,
+    reports,
     segments,
     single_device,
 )
@@ -25,6 +26,7 @@ BENCHES: tuple[Bench, ...] = (
     fan_out.BENCH,
     imports.BENCH,
     release.BENCH,
+    reports.BENCH,
     segments.BENCH,
     mixed_fleet.BENCH,
     enrolments.BENCH,

@@ -285,12 +285,14 @@ class TestAddresses:
         assert set(command) == {"default"}
         assert command["default"]["HOST"] == "db"
         assert command["default"]["OPTIONS"]["options"] == "-c idle_in_transaction_session_timeout=30000"
-        moving = self.entries("manage.py", "migrate")["default"]["OPTIONS"]
-        assert moving["options"].endswith("=0"), "the database's own limit is not for migrations"
+        moving = self.entries("manage.py", "migrate")["default"]["OPTIONS"]["options"]
+        assert moving == "-c idle_in_transaction_session_timeout=0 -c lock_timeout=10s"
 
     def test_without_a_pooler_nothing_is_different(self):
-        assert set(self.entries("celery", direct_url="")) == {"default"}
-        assert "options" not in self.entries("manage.py", "migrate", direct_url="")["default"]["OPTIONS"]
+        [(alias, entry)] = self.entries("celery", direct_url="").items()
+        assert alias == "default"
+        assert entry["OPTIONS"]["options"] == "-c idle_in_transaction_session_timeout=30000"
+        assert not entry.get("DISABLE_SERVER_SIDE_CURSORS")
 
     def test_what_cannot_be_names_the_variable_and_no_secret(self):
         with pytest.raises(StackError, match="FLOTILLA_DIRECT_DATABASE_URL must begin") as caught:
