@@ -47,12 +47,14 @@ class Pooler:
     console: str
 
     def ask(self, question: str) -> list[dict[str, object]]:
-        """A question to PgBouncer's console."""
+        """A question or command to PgBouncer's console."""
         admin = psycopg2.connect(self.console)
         admin.autocommit = True
         try:
             with admin.cursor() as cursor:
                 cursor.execute(question)
+                if cursor.description is None:
+                    return []
                 return [dict(zip([c.name for c in cursor.description], row, strict=True)) for row in cursor.fetchall()]
         finally:
             admin.close()
@@ -257,12 +259,7 @@ def test_the_doctor_knows_a_pooler_when_it_meets_one(pgbouncer: Pooler, monkeypa
     name = connection.ops.quote_name(connection.settings_dict["NAME"])
     with connection.cursor() as cursor:
         cursor.execute(f"ALTER DATABASE {name} SET idle_in_transaction_session_timeout = '30s'")
-    pgbouncer.ask("SHOW VERSION")
-    pgbouncer_console = psycopg2.connect(pgbouncer.console)
-    pgbouncer_console.autocommit = True
-    with pgbouncer_console.cursor() as cursor:
-        cursor.execute("RECONNECT")
-    pgbouncer_console.close()
+    pgbouncer.ask("RECONNECT")
     try:
         found = told(DATABASE_URL=pgbouncer.url, FLOTILLA_DIRECT_DATABASE_URL=own)
     finally:
