@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
+from config.lifelines import broker_options, database_options
 from config.mail import MailProblem, mail_from
 from config.stack.addresses import addresses, local_secrets
 from leads.quiet import CourtesyProblem, parse_caps, parse_quiet_hours, parse_zone
@@ -147,10 +148,18 @@ FLOTILLA_LEASE_SECONDS = _number("FLOTILLA_LEASE_SECONDS", 90)
 # one of those rows ends, the server takes the transaction away from it.
 FLOTILLA_IDLE_TRANSACTION_SECONDS = _number("FLOTILLA_IDLE_TRANSACTION_SECONDS", FLOTILLA_LEASE_SECONDS / 3)
 
+# A server, or a host that was its client, which says nothing for longer is taken for dead: config/lifelines.py.
+FLOTILLA_SILENCE_SECONDS = int(_number("FLOTILLA_SILENCE_SECONDS", 10))
+if FLOTILLA_SILENCE_SECONDS < 1:
+    raise ImproperlyConfigured(f"FLOTILLA_SILENCE_SECONDS must be 1 or more, not {FLOTILLA_SILENCE_SECONDS}.")
+
 _addresses = addresses()
 DATABASES = {"default": {**_addresses.database, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}}
+DATABASES["default"]["OPTIONS"] = database_options(
+    given=_addresses.database.get("OPTIONS", {}), seconds=FLOTILLA_SILENCE_SECONDS
+)
 if FLOTILLA_IDLE_TRANSACTION_SECONDS and sys.argv[1:2] != ["migrate"]:  # a migration may think for longer
-    _options = DATABASES["default"].setdefault("OPTIONS", {})
+    _options = DATABASES["default"]["OPTIONS"]
     _timeout = f"-c idle_in_transaction_session_timeout={int(1000 * FLOTILLA_IDLE_TRANSACTION_SECONDS)}"
     _options["options"] = f"{_options.get('options', '')} {_timeout}".strip()
 REDIS_URL = _addresses.redis_url
@@ -342,7 +351,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_throttle": 1,  # look for what a dead worker held every ten seconds, not every hundred
     "socket_timeout": 20,  # above the BRPOP timeout
     "socket_connect_timeout": 5,
-    "socket_keepalive": True,
+    **broker_options(seconds=FLOTILLA_SILENCE_SECONDS),
 }
 CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_TASK_CREATE_MISSING_QUEUES = True
