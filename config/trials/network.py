@@ -36,7 +36,7 @@ def missing() -> str:
         return "making network namespaces needs root"
     if without := [name for name in _PROGRAMS if shutil.which(name) is None]:
         return f"not installed here: {', '.join(without)} (Debian: iproute2, util-linux, hostname)"
-    script = "ip link add a type veth peer name b && ip link add c type bridge && ip link set a master c"
+    script = "ip link add fl0 type veth peer name fl1 && ip link add fl2 type bridge && ip link set fl0 master fl2"
     answer = subprocess.run(
         ["unshare", "--net", "--uts", "sh", "-c", script], capture_output=True, text=True, check=False
     )
