@@ -157,24 +157,24 @@ class Trial:
         ends = time.monotonic() + self.plan.hold_seconds
         others = self._others(harm)
         if harm == "cable":
-            scene.network.unplug(host)
+            scene.wires.unplug(host)
         for other in others:
-            scene.network.cut(host, other)
+            scene.wires.cut(host, other)
         silence = self._silent(worker, harm)
         if harm != "gateway":
             self._moved(passage, lambda: host.name not in self._holders(), seconds=self.plan.hold_seconds)
         self._await(lambda: time.monotonic() > ends, seconds=self.plan.hold_seconds)
         if harm == "cable":
-            scene.network.plug(host)
+            scene.wires.plug(host)
         for other in others:
-            scene.network.mend(host, other)
+            scene.wires.mend(host, other)
         self.silences.remove(silence)
         self.silences.append(
             Silence(silence.host, silence.address, silence.what, began=silence.began, ended=time.time())
         )
 
     def _others(self, harm: str) -> list[Host]:
-        places = {"postgres": self.scene.network.hub, "valkey": self.scene.valkey, "gateway": self.scene.gateway}
+        places = {"postgres": self.scene.wires.hub, "valkey": self.scene.valkey, "gateway": self.scene.gateway}
         return [] if harm == "cable" else [places[what] for what in sorted(HARMS[harm])]
 
     def _silent(self, worker: Worker, harm: str) -> Silence:

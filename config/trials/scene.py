@@ -28,6 +28,7 @@ from config.stack.binaries import valkey_program
 from config.stack.children import Child, Children
 from config.stack.errors import StackError
 from config.stack.places import CHECKOUT
+from config.stack.ports import LOOPBACK, any_free_port
 from config.stack.private_files import write_private
 from config.stack.processes import Ladder
 from config.stack.programs import Ports, device_bells, programs
@@ -57,29 +58,45 @@ class Worker:
 
 @dataclass
 class Scene:
-    """``environment`` names the servers as other hosts reach them, and holds the secrets of the programs."""
+    """``environment`` names the servers as the workers reach them, and holds the secrets of the programs.
+
+    Without a ``network`` all hosts are this machine, and Valkey is where the environment says.
+    """
 
     root: Path
     environment: Mapping[str, str] = field(repr=False)
     children: Children
-    network: Network
+    network: Network | None
     say: Callable[[str], None]
     check: Callable[[], None]
     valkey: Host = field(init=False)
     gateway: Host = field(init=False)
+    port: int = SIMULATOR_PORT
     workers: dict[str, Worker] = field(default_factory=dict)
 
     # -- hosts ---------------------------------------------------------------------------------------------------------
 
+    @property
+    def wires(self) -> Network:
+        """The network between the hosts. Raises StackError where there is none."""
+        if self.network is None:
+            raise StackError("All hosts are this machine.")
+        return self.network
+
+    def _add(self, name: str) -> Host:
+        return Host(name, LOOPBACK) if self.network is None else self.network.add(name)
+
     def set_up(self) -> None:
         """Hosts for Valkey and the simulator. Raises StackError."""
-        self.valkey = self.network.add("valkey")
-        self._start_valkey()
-        self.gateway = self.network.add("gateway")
-        simulator = self._programs(self.root / "gateway")["simulator"]
-        (self.root / "simulator.jsonl").unlink(missing_ok=True)
+        self.valkey = self._add("valkey")
+        if self.network is None:
+            self.port = any_free_port()
+        else:
+            self._start_valkey()
+        self.gateway = self._add("gateway")
+        simulator = self._programs("gateway")["simulator"]
         argv = [sys.executable, "-m", "messaging.simulator", "--host", self.gateway.address, "--allow-remote"]
-        argv += ["--port", str(SIMULATOR_PORT)]
+        argv += ["--port", str(self.port)]
         child = self._start("simulator", self.gateway.argv(argv), env=simulator.env)
         self.wait(
             lambda: bool(simulator.ready and simulator.ready(child.logged())), what="the simulator", alive=[child]
@@ -93,14 +110,14 @@ class Scene:
     @property
     def gateway_url(self) -> str:
         """Where the simulator is."""
-        return f"http://{self.gateway.address}:{SIMULATOR_PORT}"
+        return f"http://{self.gateway.address}:{self.port}"
 
     def add(
         self, name: str, *names: str, checkout: Path = CHECKOUT, environment: Mapping[str, str] | None = None
     ) -> Worker:
         """A new host with these programs (all of :data:`EVERYTHING` by default); they are starting."""
-        worker = Worker(self.network.add(name), checkout=checkout)
-        known = self._programs(self.root / name, environment)
+        worker = Worker(self._add(name), checkout=checkout)
+        known = self._programs(name, environment)
         worker.programs = {each: known[each] for each in names or EVERYTHING}
         self.workers[name] = worker
         for each in worker.programs:
@@ -129,13 +146,13 @@ class Scene:
 
     def kill(self, worker: Worker) -> None:
         """The host is gone from one moment to the next: not even its kernel says goodbye."""
-        self.network.unplug(worker.host)
+        self.wires.unplug(worker.host)
         for child in worker.running.values():
             os.kill(child.pid, signal.SIGKILL)
         for child in worker.running.values():
             self.children.forget(child)
         worker.running.clear()
-        self.network.remove(worker.host)
+        self.wires.remove(worker.host)
         del self.workers[worker.host.name]
 
     def died(self) -> list[str]:
@@ -167,8 +184,10 @@ class Scene:
             time.sleep(LOOK_SECONDS)
         return time.monotonic() - began
 
-    def _programs(self, folder: Path, environment: Mapping[str, str] | None = None) -> dict[str, Program]:
-        ports = Ports(web=SIMULATOR_PORT, flower=SIMULATOR_PORT, simulator=SIMULATOR_PORT)
+    def _programs(self, name: str, environment: Mapping[str, str] | None = None) -> dict[str, Program]:
+        """By their names, with node names of this host."""
+        folder = self.root / name
+        ports = Ports(web=self.port, flower=self.port, simulator=self.port)
         folder.mkdir(parents=True, exist_ok=True)
         told = {
             **self.environment,
@@ -180,7 +199,10 @@ class Scene:
             url = self.gateway_url
             told["FLOTILLA_GATEWAY_URLS"] = f"simulator={url},{SimulatedSessionDriver.kind}={url}"
         found = programs(root=folder, ports=ports, environment=told, bells=device_bells(shards=SHARDS))
-        return {program.name: replace(program, env=dict(program.env)) for program in found}
+        return {
+            program.name: replace(program, argv=tuple(part.replace("@%h", f"@{name}") for part in program.argv))
+            for program in found
+        }
 
     def _start(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path = CHECKOUT) -> Child:
         return self.children.start(
