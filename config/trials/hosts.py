@@ -60,8 +60,8 @@ class Plan:
         }
 
     def leads(self) -> int:
-        """Enough for all of it and its waits."""
-        seconds = len(self.harms) * (self.hold_seconds + WELL_SECONDS) + 300
+        """Enough for all of it and its usual waits."""
+        seconds = len(self.harms) * (self.hold_seconds + WELL_SECONDS / 2) + 300
         return int(self.devices * seconds / (sum(self.gap_seconds) / 2))
 
 

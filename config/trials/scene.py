@@ -12,7 +12,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -155,6 +157,13 @@ class Scene:
         self.wires.remove(worker.host)
         del self.workers[worker.host.name]
 
+    def end(self) -> None:
+        """What was to be seen has been seen: no worker needs a farewell."""
+        for worker in self.workers.values():
+            for child in worker.running.values():
+                with suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGKILL)
+
     def died(self) -> list[str]:
         """Programs that ended by themselves."""
         return [
@@ -267,7 +276,7 @@ class Fleet:
 
     def all_sent_since(self, moment: float) -> bool:
         """Whether every device had a message accepted that was claimed after this moment of the wall clock."""
-        since = timezone.datetime.fromtimestamp(moment, tz=timezone.get_current_timezone())
+        since = datetime.fromtimestamp(moment, UTC)
         rows = Attempt.objects.filter(started_at__gt=since, outcome="accepted", message__batch_id=self.batch_id)
         return rows.order_by().values("device_id").distinct().count() >= len(self.devices)
 

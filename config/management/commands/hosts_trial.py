@@ -106,18 +106,19 @@ def _perform(interrupts: Interrupts, *, only: list[str], devices: int, quick: bo
     children = Children()
     say: Callable[[str], None] = lambda text: console.print(text, markup=False)  # noqa: E731
     root = settings.LOCAL_DIR
+    scene = Scene(
+        root=root,
+        environment={**os.environ, "DATABASE_URL": os.environ[REMOTE_DATABASE], "FLOTILLA_LOG_LEVEL": "INFO"},
+        children=children,
+        network=Network(children=children, logs=root / "logs"),
+        say=say,
+        check=interrupts.check,
+    )
     try:
-        scene = Scene(
-            root=root,
-            environment={**os.environ, "DATABASE_URL": os.environ[REMOTE_DATABASE], "FLOTILLA_LOG_LEVEL": "INFO"},
-            children=children,
-            network=Network(children=children, logs=root / "logs"),
-            say=say,
-            check=interrupts.check,
-        )
         outcome = Trial(scene, make_plan(harms=only, devices=devices, quick=quick)).perform()
     finally:
         interrupts.begin_ending()
+        scene.end()
         children.close(hurried=interrupts.hurried)
     console.print(_table(outcome))
     for finding in outcome.findings:

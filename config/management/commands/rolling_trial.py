@@ -115,6 +115,7 @@ def _perform(interrupts: Interrupts, *, devices: int, code: Path | None) -> int:
         outcome = Trial(scene, plan).perform()
     finally:
         interrupts.begin_ending()
+        scene.end()
         children.close(hurried=interrupts.hurried)
     console.print(_table(outcome, plan))
     for finding in outcome.findings:
