@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from config.demo.ledger import Judge
 from config.demo.verdict import judge as verdict_of
 from config.trials.judge import Call, Evidence, Silence, Stay
 from messaging.models import Attempt, Message
@@ -15,14 +14,14 @@ from messaging.states import State
 def gather(
     *,
     batch_id: int,
-    witness: Judge,
+    entries: Sequence[Mapping[str, Any]],
+    stays: Sequence[Mapping[str, Any]],
     silences: Sequence[Silence],
     gaps: Mapping[str, float],
     lease_seconds: float,
     strays: Sequence[str] = (),
 ) -> Evidence:
-    """Everything about one batch. Raises requests' errors when the simulator does not answer."""
-    entries = list(witness.entries())
+    """Everything about one batch, with what the simulator has seen."""
     return Evidence(
         verdict=verdict_of(batch_id=batch_id, entries=entries),
         stays=[
@@ -34,7 +33,7 @@ def gather(
                 ended_at=stay["ended_at"],
                 replaced=stay["replaced"],
             )
-            for stay in witness.stays()
+            for stay in stays
         ],
         silences=silences,
         calls=_calls(batch_id=batch_id, entries=entries),

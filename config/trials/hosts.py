@@ -213,9 +213,11 @@ class Trial:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _outcome(self) -> Outcome:
+        seen = self.scene.seen()
         evidence = gather(
             batch_id=self.fleet.batch_id,
-            witness=self.scene.witness,
+            entries=seen.entries,
+            stays=seen.stays,
             silences=self.silences,
             gaps=self.fleet.names(),
             lease_seconds=self.plan.lease_seconds,
@@ -228,7 +230,7 @@ class Trial:
             passages=self.passages,
             evidence=evidence,
             findings=judge(evidence),
-            replaced=self.scene.witness.sessions()["replaced"],
+            replaced=seen.replaced,
             unknown=sum(call.unknown for call in evidence.calls),
             paused_itself=self.fleet.paused_itself,
         )

@@ -13,9 +13,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from config.stack.children import Child, Children
 from config.stack.errors import StackError
@@ -27,6 +29,7 @@ NOBODY = "02:00:00:00:00:99"
 """A hardware address that no host has: the bridge passes its packets to everybody, and everybody ignores them."""
 READY_SECONDS = 30.0
 _PROGRAMS = ("ip", "unshare", "nsenter", "hostname")
+T = TypeVar("T")
 _CLONE_NEWUTS, _CLONE_NEWNET = 0x04000000, 0x40000000
 
 
@@ -77,6 +80,13 @@ class Host:
             return list(argv)
         spaces = f"/proc/{self.holder.pid}/ns"
         return ["nsenter", f"--net={spaces}/net", f"--uts={spaces}/uts", "--", *argv]
+
+    def inside(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns when it is done in this host's network, by a thread that ends with it."""
+        if self.holder is None:
+            return work()
+        with ThreadPoolExecutor(1, initializer=_enter, initargs=(self.holder.pid,)) as thread:
+            return thread.submit(work).result()
 
     @property
     def interface(self) -> str:
@@ -145,6 +155,13 @@ class Network:
             if holder.exit_code() is not None or time.monotonic() > ends:
                 raise StackError(f"Host {host.name} could not be made: {holder.last_words()}")
             time.sleep(0.02)
+
+
+def _enter(pid: int) -> None:
+    """Move the thread that calls into the network of a process (setns(2)). Raises StackError."""
+    with Path(f"/proc/{pid}/ns/net").open("rb") as space:
+        if ctypes.CDLL(None, use_errno=True).setns(space.fileno(), _CLONE_NEWNET):
+            raise StackError(f"The network of process {pid} cannot be entered: {os.strerror(ctypes.get_errno())}.")
 
 
 def _run(*argv: str) -> None:

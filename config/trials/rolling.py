@@ -123,9 +123,11 @@ class Trial:
         )
 
     def _outcome(self, parts: dict[str, tuple[float, float]]) -> Outcome:
+        seen = self.scene.seen()
         evidence = gather(
             batch_id=self.fleet.batch_id,
-            witness=self.scene.witness,
+            entries=seen.entries,
+            stays=seen.stays,
             silences=(),
             gaps=self.fleet.names(),
             lease_seconds=self.plan.lease_seconds,
@@ -136,6 +138,6 @@ class Trial:
             evidence=evidence,
             findings=judge(evidence),
             pauses=pauses,
-            replaced=self.scene.witness.sessions()["replaced"],
+            replaced=seen.replaced,
             unknown=sum(call.unknown for call in evidence.calls),
         )

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.utils import timezone
@@ -42,10 +43,20 @@ from messaging.models import Attempt, Stream
 
 SHARDS = 4
 VALKEY_PORT, SIMULATOR_PORT = 6379, 8900
-READY_SECONDS = 300.0
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - in a network that nobody else is in
+READY_SECONDS = 600.0
 STOP_SECONDS = 60.0
 LOOK_SECONDS = 0.25
 EVERYTHING = ("worker-control", "worker-devices", "worker-sessions", "beat")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Requests, holders of sessions, and how often a holder was replaced, as the simulator has them."""
+
+    entries: list[dict[str, Any]]
+    stays: list[dict[str, Any]]
+    replaced: int
 
 
 @dataclass(slots=True)
@@ -97,17 +108,28 @@ class Scene:
             self._start_valkey()
         self.gateway = self._add("gateway")
         simulator = self._programs("gateway")["simulator"]
-        argv = [sys.executable, "-m", "messaging.simulator", "--host", self.gateway.address, "--allow-remote"]
+        argv = [
+            sys.executable,
+            "-m",
+            "messaging.simulator",
+            "--host",
+            EVERYWHERE if self.network else LOOPBACK,
+            "--allow-remote",
+        ]
         argv += ["--port", str(self.port)]
         child = self._start("simulator", self.gateway.argv(argv), env=simulator.env)
         self.wait(
             lambda: bool(simulator.ready and simulator.ready(child.logged())), what="the simulator", alive=[child]
         )
 
-    @property
-    def witness(self) -> Judge:
-        """The simulator, as we reach it."""
-        return Judge(url=self.gateway_url, token=self.environment["SIMULATOR_CONTROL_TOKEN"])
+    def seen(self) -> Seen:
+        """What the simulator has seen: it tells that to its own host only. Raises requests' errors."""
+
+        def ask() -> Seen:
+            witness = Judge(url=f"http://{LOOPBACK}:{self.port}", token=self.environment["SIMULATOR_CONTROL_TOKEN"])
+            return Seen(list(witness.entries()), witness.stays(), witness.sessions()["replaced"])
+
+        return self.gateway.inside(ask)
 
     @property
     def gateway_url(self) -> str:
