@@ -115,12 +115,12 @@ def baseless(evidence: Evidence) -> Iterator[str]:
 
 
 def early(evidence: Evidence) -> Iterator[str]:
-    """Sooner after the device's last call than its shortest gap. A call may dawdle on a cut wire, so what counts is
-    the longer of the distances between arrivals and between claims."""
+    """Sooner after the device's last call than its shortest gap. A call may dawdle on a cut wire, and arrive after
+    later ones, so what counts is the longer of the distances between arrivals and between claims."""
     for device, calls in _by_device(evidence.calls).items():
         wanted = evidence.gaps.get(device, 0.0)
         for before, call in pairwise(calls):
-            since = max(call.arrived - before.arrived, call.claimed - before.claimed)  # type: ignore[operator]
+            since = max(call.arrived - before.arrived, abs(call.claimed - before.claimed))  # type: ignore[operator]
             if since < wanted - CLOCK_SECONDS:
                 yield f"{device} sent {since:.3f} s after its last, gap {wanted:g} s"
 

@@ -45,8 +45,9 @@ def test_an_unknown_outcome_needs_a_reason():
 
 def test_gaps_are_kept_between_arrivals_or_between_claims():
     dawdled = (Call("a", 1, 10.0, 14.0), Call("a", 2, 14.5, 14.6))
+    overtaken = (Call("a", 2, 30.0, 30.1), Call("a", 1, 10.0, 30.6))
     hasty = (Call("a", 1, 10.0, 10.1), Call("a", 2, 11.0, 11.1))
-    assert judge(evidence(calls=dawdled)) == []
+    assert judge(evidence(calls=dawdled)) == judge(evidence(calls=overtaken)) == []
     assert judge(evidence(calls=hasty)) == ["a sent 1.000 s after its last, gap 2 s"]
 
 
