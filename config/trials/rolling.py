@@ -17,6 +17,8 @@ from config.trials.evidence import gather
 from config.trials.judge import Evidence, judge, longest_pause
 from config.trials.scene import EVERYTHING, Fleet, Scene, Worker, make_fleet
 
+ORDER = ("worker-control", "beat", "worker-devices", "worker-sessions")
+"""As deploy/UPGRADE.md says."""
 WELL_SECONDS = 300.0
 SETTLE_SECONDS = 240.0
 
@@ -94,10 +96,11 @@ class Trial:
         self.fleet.launch(scene, name="Rolling")
         self._all_send(began, "old")
         parts = {"before": (time.time() - sum(plan.gap_seconds), time.time())}
-        for worker in workers:
-            worker.checkout = CHECKOUT
-            for name in list(worker.programs):
-                parts[f"{name} of {worker.host.name}"] = self._replace(worker, name)
+        for name in ORDER:
+            for worker in workers:
+                if name in worker.programs:
+                    worker.checkout = CHECKOUT  # from which everything that starts from now on comes
+                    parts[f"{name} of {worker.host.name}"] = self._replace(worker, name)
         began = time.time()
         self._all_send(began, "new")
         parts["after"] = (began, time.time())
