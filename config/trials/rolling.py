@@ -18,7 +18,7 @@ from config.trials.judge import Evidence, judge, longest_pause
 from config.trials.scene import Fleet, Scene, Worker, make_fleet
 
 ORDER = ("worker-control", "beat", "worker-devices", "worker-sessions")
-"""As deploy/UPGRADE.md says. Each host has a beat: they may run side by side, and while the only one starts nothing would be
+"""As deploy/UPGRADE.md says. Each host has a beat: they may run side by side, and while an only one starts, nothing is
 released."""
 WELL_SECONDS = 300.0
 SETTLE_SECONDS = 240.0
