@@ -129,12 +129,12 @@ class SessionWorker:
         """
         app = self._consumer.app
         while not self._ended.is_set():
-            with app.connection_for_write() as broker:
-                try:
+            try:
+                with app.connection_for_write() as broker:
                     broker.connect()
-                    self._heard_at = clock()
-                except broker.connection_errors as problem:
-                    log.warning("sessions.broker_not_reached", error=type(problem).__name__)
+                self._heard_at = clock()
+            except Exception as problem:  # noqa: BLE001 - whatever it is, nobody was heard; and this thread must not end
+                log.warning("sessions.broker_not_reached", error=type(problem).__name__)
             self._ended.wait(settings.FLOTILLA_SESSION_LEASE_SECONDS / 6)
 
     def _weather_changed(self, change: Change, reason: str) -> None:
