@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from django.db import connection
+
 from config.stack.errors import StackError
 from config.trials.evidence import gather
 from config.trials.judge import Evidence, Silence, judge, longest_pause
@@ -46,6 +48,7 @@ class Plan:
     hold_seconds: float
     lease_seconds: float
     session_lease_seconds: float
+    silence_seconds: int
 
     def settings(self) -> dict[str, str]:
         """For the environment of every program."""
@@ -53,6 +56,7 @@ class Plan:
             "FLOTILLA_SIMULATED_SESSIONS": "1",
             "FLOTILLA_LEASE_SECONDS": f"{self.lease_seconds:g}",
             "FLOTILLA_SESSION_LEASE_SECONDS": f"{self.session_lease_seconds:g}",
+            "FLOTILLA_SILENCE_SECONDS": str(self.silence_seconds),
             "FLOTILLA_SESSION_SHARDS": "12",
             "FLOTILLA_RETRY_MINUTES": "0.05,0.1,0.2,0.3,0.5",
             "FLOTILLA_UNKNOWN_CLOSE_HOURS": "0.01",
@@ -73,6 +77,8 @@ class Passage:
     host: str
     moved: float | None = None
     """Until the lost host's shards were held by others (or the new one had its share)."""
+    noticed: float | None = None
+    """Until no connection to what had vanished stood any more: a host's own, or a dead host's at PostgreSQL."""
     well: float | None = None
     """From the end of the harm until every shard lay where it should and every device had sent again."""
     began: float = 0.0
@@ -138,6 +144,7 @@ class Trial:
         elif harm == "kill":
             scene.kill(worker)
             self._silent(worker, harm)
+            self._noticed(passage, lambda: not _at_database(worker.host.address), seconds=WELL_SECONDS)
             self._moved(passage, lambda: worker.host.name not in self._holders(), seconds=WELL_SECONDS)
         else:
             self._cut_off(worker, harm, passage)
@@ -162,6 +169,8 @@ class Trial:
             scene.wires.cut(host, other)
         silence = self._silent(worker, harm)
         if harm != "gateway":
+            gone = [other.address for other in self._others(harm) or (scene.wires.hub, scene.valkey)]
+            self._noticed(passage, lambda: not host.connections(gone), seconds=self.plan.hold_seconds)
             self._moved(passage, lambda: host.name not in self._holders(), seconds=self.plan.hold_seconds)
         self._await(lambda: time.monotonic() > ends, seconds=self.plan.hold_seconds)
         if harm == "cable":
@@ -184,10 +193,17 @@ class Trial:
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
+    def _noticed(self, passage: Passage, condition: Callable[[], bool], *, seconds: float) -> None:
+        if self._await(condition, seconds=seconds) is None:
+            self.strays.append(f"{passage.harm} {passage.host}: connections to nobody stood for {seconds:.0f} s")
+        else:
+            passage.noticed = time.time() - passage.began
+
     def _moved(self, passage: Passage, condition: Callable[[], bool], *, seconds: float) -> None:
-        passage.moved = self._await(condition, seconds=seconds)
-        if passage.moved is None:
+        if self._await(condition, seconds=seconds) is None:
             self.strays.append(f"{passage.harm} {passage.host}: its sessions had not moved after {seconds:.0f} s")
+        else:
+            passage.moved = time.time() - passage.began
 
     def _await(self, condition: Callable[[], bool], *, seconds: float) -> float | None:
         """After how many seconds ``condition`` held; None if it did not in time."""
@@ -236,11 +252,20 @@ class Trial:
         )
 
 
+def _at_database(address: str) -> int:
+    """How many connections of a host PostgreSQL believes in."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE client_addr = %s::inet", [address])
+        return int(cursor.fetchone()[0])
+
+
 def _words(passage: Passage) -> str:
     def seconds(value: float | None) -> str:
         return "never" if value is None else f"{value:.0f} s"
 
     moved = "" if passage.harm == "gateway" else f"sessions moved after {seconds(passage.moved)}, "
+    if passage.noticed is not None:
+        moved = f"noticed after {seconds(passage.noticed)}, {moved}"
     return f"{passage.harm:<9} {passage.host:<6} {moved}all well {seconds(passage.well)} after its end"
 
 
@@ -248,7 +273,7 @@ def make_plan(*, harms: Sequence[str], devices: int, quick: bool) -> Plan:
     """The plan at the settings that installations have, or at shorter ones. Raises StackError."""
     if unknown := sorted(set(harms) - set(HARMS)):
         raise StackError(f"There is no harm called {', '.join(unknown)}; there are {', '.join(HARMS)}.")
-    lease, session_lease = (20.0, 9.0) if quick else (90.0, 30.0)
+    lease, session_lease, silence = (20.0, 9.0, 5) if quick else (90.0, 30.0, 10)
     return Plan(
         harms=tuple(harms),
         devices=devices,
@@ -256,4 +281,5 @@ def make_plan(*, harms: Sequence[str], devices: int, quick: bool) -> Plan:
         hold_seconds=2 * session_lease + 5 if quick else 75.0,
         lease_seconds=lease,
         session_lease_seconds=session_lease,
+        silence_seconds=silence,
     )

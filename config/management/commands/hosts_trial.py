@@ -129,12 +129,19 @@ def _perform(interrupts: Interrupts, *, only: list[str], devices: int, quick: bo
 
 def _table(outcome: Outcome) -> Table:
     table = Table(title="Hosts cut off, killed and added under load")
-    for column in ("what", "host", "sessions moved after", "well again after", "longest pause of a device"):
+    for column in (
+        "what",
+        "host",
+        "noticed after",
+        "sessions moved after",
+        "well again after",
+        "longest pause of a device",
+    ):
         table.add_column(column)
     for passage in outcome.passages:
-        moved = "–" if passage.moved is None else f"{passage.moved:.1f} s"
+        noticed, moved = ("–" if each is None else f"{each:.1f} s" for each in (passage.noticed, passage.moved))
         well = "never" if passage.well is None else f"{passage.well:.1f} s"
-        table.add_row(passage.harm, passage.host, moved, well, f"{passage.pause:.1f} s")
+        table.add_row(passage.harm, passage.host, noticed, moved, well, f"{passage.pause:.1f} s")
     verdict = outcome.evidence.verdict
     table.caption = (
         f"{verdict.delivered:,} messages delivered, {len(verdict.lost)} lost, {len(verdict.duplicated)} twice, "
