@@ -116,6 +116,10 @@ class Trial:
             self.strays.append(f"{name} of {worker.host.name} ended with status {code}")
         scene.start(worker, name)
         scene.wait_ready(worker)
+        if name == "beat":  # says nothing, but writes its schedule when it begins
+            files = scene.root / worker.host.name
+            what = f"the beat of {worker.host.name}"
+            scene.wait(lambda: any(file.stat().st_mtime > began for file in files.glob("beat-schedule*")), what=what)
         ready = time.time()
         self._all_send(ready, f"{name} of {worker.host.name}")
         scene.say(f"{name:<16} {worker.host.name:<4} replaced, all sending after {time.time() - began:.0f} s")
