@@ -37,13 +37,15 @@ test-browser: venv ## the browser tests; finds Chromium or installs it
 	@chromium=$$($(PY) -m config.stack.browser) || exit 1; \
 	FLOTILLA_CHROMIUM="$$chromium" exec $(PY) -m pytest -m browser
 
-check: venv ## ruff, mypy, import-linter, missing migrations, check --deploy
+check: venv ## ruff, mypy, import-linter, migrations missing or unsafe, check --deploy
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-cache
 	@echo "$(PY) manage.py makemigrations --check --dry-run"
 	@$(ENDS_WITH) $(PY) -m config.stack run -- $(PY) manage.py makemigrations --check --dry-run
+	@echo "$(PY) manage.py lint_migrations"
+	@$(ENDS_WITH) $(PY) -m config.stack run -- $(PY) manage.py lint_migrations
 	@echo "$(PY) manage.py check --deploy --fail-level WARNING"
 	@FLOTILLA_ENV=production FLOTILLA_HOSTS=flotilla.example FLOTILLA_ORIGINS=https://flotilla.example \
 	FLOTILLA_SECRET_KEY=$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(64))') \

@@ -14,7 +14,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
-from campaigns import reports, services
+from campaigns import answers, reports, services
 from campaigns.admin_assign import AssignMixin
 from campaigns.admin_words import RUN_COLOURS, left_out_words, state_words
 from campaigns.models import Run, RunState
@@ -23,9 +23,10 @@ from campaigns.states import LIVE
 from devices.access import may_change
 from devices.admin_base import ReadOnlyAdmin
 from devices.admin_filters import VisibleSelectFilter
-from devices.admin_pages import ask, back_to, change_url, confirmed, fragment, page, visible_or_404
+from devices.admin_pages import ask, back_to, change_url, confirmed, fragment, visible_or_404
 from messaging.admin import question_about, tell
 from messaging.admin_progress import BATCH_COLOURS, bar, parts
+from messaging.admin_report import Part, Subject, report_view
 from messaging.admin_retry import question_about as retry_question
 from messaging.admin_retry import tell as tell_retried
 from messaging.models import BatchState
@@ -89,13 +90,10 @@ class RunAdmin(AssignMixin, ReadOnlyAdmin):
         context = _state_of(visible_or_404(self, request, str(object_id)), request)
         return fragment(template="admin/campaigns/run_state.html", context=context, done=context["done"])
 
-    def devices_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
-        """How far each of its devices is."""
+    def devices_view(self, request: HttpRequest, object_id: int) -> Any:
+        """The device report: how far each of its devices is, and the leads behind every number."""
         run = visible_or_404(self, request, str(object_id))
-        rows = [(part, bar(part.counts)) for part in reports.by_device(run)]
-        context = {"run": run, "original": run, "rows": rows, "back": change_url(run)}
-        title = f"Devices of “{run}”"
-        return page(request, model_admin=self, template="admin/campaigns/devices.html", title=title, context=context)
+        return report_view(request, model_admin=self, subject=_subject(run))
 
     @display(description="State", ordering="state", label=RUN_COLOURS)
     def state_label(self, run: Run) -> tuple[str, str]:
@@ -153,13 +151,29 @@ class RunAdmin(AssignMixin, ReadOnlyAdmin):
         return back_to(run)
 
 
+def _subject(run: Run) -> Subject:
+    """What the device report is about: the run, and its variants where it has any."""
+    batches = batches_of([run])[run.pk]
+    variants = run.variants.order_by("lower").values_list("batch_id", "name")
+    return Subject(
+        key=f"run-{run.pk}",
+        name=str(run),
+        row=run,
+        batches=tuple(batches),
+        parts=tuple(Part(f"run-{run.pk}-{batch_id}", name, (batch_id,)) for batch_id, name in variants),
+        part_word="Variant",
+        replied=answers.replied_of(batches),
+        answered="run_replied",
+        back=change_url(run),
+    )
+
+
 def _state_of(run: Run, request: HttpRequest) -> dict[str, Any]:
     """What the moving part shows."""
     told = reports.report(run, now=timezone.now())
     counts = told.counts
     live = run.state in LIVE
     operable = live and may_change(request.user)
-    of_run = ",".join(map(str, batches_of([run])[run.pk]))
     paused = live and run.batch is not None and run.batch.state == BatchState.PAUSED
     return {
         "run": run,
@@ -183,6 +197,6 @@ def _state_of(run: Run, request: HttpRequest) -> dict[str, Any]:
         "can_assign": bool(run.unassigned) and may_change(request.user),
         "assign_url": reverse("admin:campaigns_run_assign_run", args=[run.pk]),
         "device_list_url": reverse("admin:campaigns_run_devices", args=[run.pk]),
-        "messages_url": f"{reverse('admin:messaging_message_changelist')}?batch__id__in={of_run}",
+        "messages_url": f"{reverse('admin:messaging_message_changelist')}?of=run-{run.pk}",
         "done": not live,
     }

@@ -36,6 +36,7 @@ FROM (SELECT DISTINCT device_id FROM messaging_stream WHERE batch_id = ANY(%(bat
 CROSS JOIN LATERAL (
     SELECT a.outcome, a.error_text, a.message_id, a.device_id FROM messaging_attempt a
     WHERE a.device_id = s.device_id AND a.started_at > %(since)s AND a.outcome NOT IN ('', 'throttled', 'not_sent')
+      AND a.error_code <> 'restored'  -- a restore's doubt, no gateway's failure
     ORDER BY a.started_at DESC LIMIT %(most)s) a
 JOIN messaging_message m ON m.id = a.message_id AND m.batch_id = ANY(%(batches)s)
 GROUP BY a.outcome, a.error_text

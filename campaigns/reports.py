@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-from django.db.models import F, Sum
 
 from campaigns import answers, loads, running
 from campaigns.models import Run
 from campaigns.states import RunState
-from messaging.models import Stream
+from messaging.device_report import lines_of
 from messaging.services import Counts, counts_of
 
 
@@ -55,22 +52,13 @@ def report(run: Run, *, now: datetime) -> Report:
 
 
 def by_device(run: Run) -> list[Part]:
-    """A part per device that has messages of the run, by name; two queries. What is in flight counts as pending."""
+    """A part per device that has messages of the run, by name; four queries."""
     ids = running.batches_of([run])[run.pk]
-    rows = Stream.objects.filter(batch__in=ids, total__gt=0).values("device_id", name=F("device__name"))
-    sums = rows.annotate(**{f"{name}_": Sum(name) for name in ("total", *Stream.COUNTERS)}).order_by(
-        "name", "device_id"
-    )
     replied: dict[int, int] = {}
     for by_device_id in answers.replied_of(ids).values():
         for device_id, number in by_device_id.items():
             replied[device_id] = replied.get(device_id, 0) + number
-    found = []
-    for row in map(dict[str, Any], sums):
-        numbers = {name: row[f"{name}_"] for name in ("total", *Stream.COUNTERS)}
-        counts = Counts(pending=numbers.pop("waiting"), **numbers)
-        found.append(Part(row["device_id"], row["name"], counts, replied.get(row["device_id"], 0)))
-    return found
+    return [Part(line.device_id, line.device, line.counts, line.replied) for line in lines_of(ids, replied=replied)]
 
 
 def _pace(run: Run, counts: Counts, now: datetime) -> float:

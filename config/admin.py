@@ -1,26 +1,23 @@
-"""Users, roles, API tokens and the home page's own address in the admin."""
+"""Users, roles and the home page's own address in the admin."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
-from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, JsonResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
-from knox.models import AuthToken
 from unfold.admin import ModelAdmin
 from unfold.components import BaseComponent, register_component
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminSelectWidget
 
 from config import (
     admin_audit,  # noqa: F401 - registers the audit trail
@@ -28,13 +25,15 @@ from config import (
     admin_devices,  # noqa: F401 - gives devices the page that sends a test
     admin_health,
     admin_queues,
+    admin_second_factor,
+    admin_tokens,  # noqa: F401 - registers the API tokens
 )
 from config.admin_enrol import enrol_leads
 from config.admin_merge import merge_view
 from config.dashboard import overview
-from devices.access import Role, role_of
+from devices.access import Role
 from devices.admin_base import RoleMixin
-from devices.admin_pages import Question, ask, confirmed, fragment, list_url, page
+from devices.admin_pages import fragment
 from leads.models import Lead
 
 ROLE_WORDS = {
@@ -46,7 +45,6 @@ ROLE_WORDS = {
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
-admin.site.unregister(AuthToken)
 
 
 @admin.register(User)
@@ -143,116 +141,6 @@ class GroupAdmin(RoleMixin, ModelAdmin):
         return int(group.member_count)
 
 
-class TokenForm(forms.ModelForm):
-    """Whose token; its life is the installation's setting."""
-
-    class Meta:
-        model = AuthToken
-        fields = ["user"]
-        widgets = {"user": UnfoldAdminSelectWidget}
-
-
-@admin.register(AuthToken)
-class TokenAdmin(ModelAdmin):
-    """Tokens for the API: stored as hashes, shown once."""
-
-    list_display = ("token_key", "user", "created", "expiry", "state_label")
-    list_display_links = None
-    list_select_related = ("user",)
-    search_fields = ("user__username", "token_key")
-    search_help_text = "Name of the user, or how the token begins"
-    ordering = ("-created",)
-    actions = ("revoke_tokens",)
-    show_full_result_count = False
-
-    class Media:
-        css = {"all": ["flotilla/admin.css"]}
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        """Everybody with a role may use the API, within that role."""
-        return role_of(request.user) is not None
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """The same."""
-        return role_of(request.user) is not None
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """The same."""
-        return role_of(request.user) is not None
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """There is nothing to change about a token."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Revoking is an action of the list."""
-        return False
-
-    def has_revoke_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whoever sees a token may revoke it."""
-        return role_of(request.user) is not None
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[AuthToken]:
-        """One's own; admins see all."""
-        tokens = super().get_queryset(request)
-        return tokens if role_of(request.user) is Role.ADMIN else tokens.filter(user=request.user)
-
-    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """Make a token and show it, in the answer itself: it is stored nowhere, not even in a message for later."""
-        if not self.has_add_permission(request):
-            raise PermissionDenied
-        form = TokenForm(request.POST or None, initial={"user": request.user.pk})
-        people = User.objects.filter(is_active=True).order_by("username")
-        if not request.user.is_superuser:
-            # A superuser's token would make its bearer one.
-            people = people.filter(is_superuser=False) | people.filter(username=request.user.get_username())
-        if role_of(request.user) is not Role.ADMIN:
-            people = people.filter(username=request.user.get_username())
-        form.fields["user"].queryset = people  # type: ignore[attr-defined]
-        token = ""
-        if form.is_valid():
-            row, token = AuthToken.objects.create(user=form.cleaned_data["user"])
-            self.log_addition(request, row, "API token made.")
-        return page(
-            request,
-            model_admin=self,
-            template="admin/token.html",
-            title="New API token",
-            context={"form": form, "token": token, "back": list_url(AuthToken)},
-        )
-
-    @admin.action(description="Revoke the chosen tokens", permissions=["revoke"])
-    def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[AuthToken]) -> HttpResponse | None:
-        """They stop working at once."""
-        if not confirmed(request):
-            chosen = list(queryset.values_list("digest", "token_key", "user__username"))
-            question = Question(
-                title=f"Revoke {len(chosen):,} API tokens?",
-                text="Programs that use them are refused from now on.",
-                button="Revoke",
-                back=list_url(AuthToken),
-                facts=tuple((f"{key}…", name) for _digest, key, name in chosen),
-                hidden=(("action", "revoke_tokens"), *(("_selected_action", digest) for digest, _key, _name in chosen)),
-                danger=True,
-            )
-            return ask(request, model_admin=self, question=question)
-        number, _kinds = queryset.delete()
-        self.message_user(request, f"{number:,} tokens revoked.", messages.SUCCESS)
-        return None
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Ours only."""
-        actions = super().get_actions(request)
-        actions.pop("delete_selected", None)
-        return actions
-
-    @display(description="State", label={"valid": "success", "expired": "danger"})
-    def state_label(self, token: AuthToken) -> tuple[str, str]:
-        """Whether it still opens anything."""
-        expired = token.expiry is not None and token.expiry < timezone.now()
-        return ("expired", "Expired") if expired else ("valid", "Valid")
-
-
 @register_component
 class Refusal(BaseComponent):
     """The frame of an error page: the admin with its sidebar for whoever is signed in, the log-in's for all others.
@@ -282,6 +170,7 @@ def _urls() -> list[URLPattern]:
         path("overview/", admin.site.admin_view(dashboard_view), name="overview"),
         *admin_health.urls(),
         *admin_queues.urls(),
+        *admin_second_factor.urls(),
         path("merge-leads/<int:first>/<int:second>/", admin.site.admin_view(merge_view), name="merge_leads"),
     ]
 

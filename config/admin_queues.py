@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from django.contrib import admin, messages
@@ -17,10 +17,11 @@ from devices.access import AnyUser, Role, may_change, role_of
 from devices.admin import STATE_COLOURS
 from devices.admin_pages import Question, ask, confirmed, fragment, page, visible_or_404
 from devices.models import Device, DeviceState, SessionHost
-from messaging import health, queues, workers
-from messaging.models import Message, Stream
+from messaging import days, health, queues, workers
+from messaging.models import DayCount, Message, Stream
 
 SHOWN = 50
+MOST_HOURS = 10_000
 
 
 def urls() -> list[URLPattern]:
@@ -30,6 +31,7 @@ def urls() -> list[URLPattern]:
         path("queues/", wrap(queues_view), name="queues"),
         path("queues/state/", wrap(state_view), name="queues_state"),
         path("queues/<int:device_id>/clear/", wrap(clear_view), name="queue_clear"),
+        path("queues/<int:device_id>/expire/", wrap(expire_view), name="queue_expire"),
     ]
 
 
@@ -72,6 +74,37 @@ def clear_view(request: HttpRequest, device_id: int) -> HttpResponse:
     return HttpResponseRedirect(reverse("admin:queues"))
 
 
+def expire_view(request: HttpRequest, device_id: int) -> HttpResponse:
+    """Expire what one device has had waiting for longer than somebody says."""
+    if not may_change(request.user):
+        raise PermissionDenied
+    model_admin = admin.site.get_model_admin(Device)
+    device = visible_or_404(model_admin, request, str(device_id))
+    hours = request.POST.get("hours", "").strip()
+    told = hours.isascii() and hours.isdigit() and 0 < int(hours[:9]) <= MOST_HOURS
+    if not confirmed(request) or not told:
+        waiting = queues.depths(devices=[device])[device.pk].waiting
+        wrong = f"“{hours[:20]}” is not a number of hours from 1 to {MOST_HOURS:,}: write one, as 24."
+        question = Question(
+            title=f"Expire what is old in the queue of {device}?",
+            text="Messages that were made longer ago than you say, and have not been sent, expire: for good. Younger "
+            "ones stay and go out as planned.",
+            button="Expire them",
+            back=reverse("admin:queues"),
+            facts=(("Messages that wait, old and young", f"{waiting:,}"), ("State", device.get_state_display())),
+            warnings=(wrong,) if confirmed(request) else (),
+            field=("hours", "Made longer ago than how many hours?"),
+            danger=True,
+        )
+        return ask(request, model_admin=model_admin, obj=device, question=question)
+    number = queues.expire_old(
+        device=device, older_than=timedelta(hours=int(hours)), now=timezone.now(), by=cast("User", request.user)
+    )
+    model_admin.log_change(request, device, f"Expired what was older than {int(hours):,} hours: {number:,} messages.")
+    messages.success(request, f"{number:,} messages of {device} are expired.")
+    return HttpResponseRedirect(reverse("admin:queues"))
+
+
 def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
     """The devices for which most waits, and the workers' own queues. Ops see all devices by name, and no messages."""
     ops = role_of(user) is Role.OPS
@@ -84,6 +117,12 @@ def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
     )
     lying = queues.depths(devices=[Device(pk=row["device_id"]) for row in rows])
     crew = workers.crew(now=now)
+    today = {
+        row["device_id"]: row
+        for row in DayCount.objects.filter(
+            day=days.today(now), device_id__in=[row["device_id"] for row in rows]
+        ).values("device_id", "sent", "failed")
+    }
     return {
         "numbers": health.gather(now=now),
         "crew": [*((worker, True) for worker in crew.live), *((worker, False) for worker in crew.silent)],
@@ -99,6 +138,10 @@ def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
                 "colour": STATE_COLOURS[DeviceState(row["device__state"])],
                 "queue": f"device.{row['device_id']}",
                 "clear_url": reverse("admin:queue_clear", args=[row["device_id"]]),
+                "expire_url": reverse("admin:queue_expire", args=[row["device_id"]]),
+                "hold_word": "Pause" if row["device__state"] == DeviceState.ACTIVE else "Resume",
+                "hold_url": _hold_url(row["device_id"], pauses=row["device__state"] == DeviceState.ACTIVE),
+                "today": today.get(row["device_id"], {}),
                 "waiting": row["number"],
                 "depth": lying[row["device_id"]],
                 "wake_at": row["device__wake_at"] if row["device__state"] == DeviceState.ACTIVE else None,
@@ -109,6 +152,11 @@ def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
         ],
         "any_device": bool(rows) or (Device.objects.all() if ops else Device.objects.visible_to(user)).exists(),
     }
+
+
+def _hold_url(device_id: int, *, pauses: bool) -> str:
+    """To the question that stops a device, or lets it go on."""
+    return reverse(f"admin:devices_device_{'pause' if pauses else 'resume'}_device", args=[device_id])
 
 
 def _later(at: datetime | None, now: datetime) -> bool:

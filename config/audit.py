@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import structlog
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.db import connection
@@ -20,6 +22,8 @@ from psycopg2.extensions import adapt
 from rest_framework.settings import api_settings
 
 from config.audit_models import AuditEntry
+
+log = structlog.get_logger(__name__)
 
 _WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -34,20 +38,27 @@ class AuditMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.method in _READS:
             return self.get_response(request)
-        with connection.execute_wrapper(_Says(request)):
+        with connection.execute_wrapper(_Says(lambda: _who(request))):
             return self.get_response(request)
+
+
+@contextmanager
+def acting(*, user: User, action: str) -> Iterator[None]:
+    """What is written inside, outside any request, was done by ``user``: for commands that say who answers for them."""
+    with connection.execute_wrapper(_Says(lambda: {"user": user.pk, "address": None, "action": action[:120]})):
+        yield
 
 
 class _Says:
     """Puts who acts in front of writing statements. The API finds its user late, so each statement asks anew."""
 
-    def __init__(self, request: HttpRequest) -> None:
-        self.request = request
+    def __init__(self, who: Callable[[], dict[str, Any]]) -> None:
+        self.who = who
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         named = getattr(context["cursor"].cursor, "name", None)  # a server-side cursor takes one statement
         if isinstance(sql, str) and named is None and _WRITES.match(sql):
-            literal = adapt(json.dumps(_who(self.request)))
+            literal = adapt(json.dumps(self.who()))
             literal.encoding = "utf8"
             setting = literal.getquoted().decode()
             if params is not None:
@@ -87,6 +98,11 @@ def login_refused(sender: Any, credentials: dict[str, Any], request: Any = None,
     _note(request, AuditEntry.Event.REFUSED, user)
 
 
+def refuse_log_in(request: Any, user: User) -> None:
+    """A right password with a wrong code of the second factor."""
+    _note(request, AuditEntry.Event.REFUSED, user)
+
+
 def listen() -> None:
     """Called once, when Django is ready."""
     user_logged_in.connect(logged_in, dispatch_uid="flotilla.audit")
@@ -95,6 +111,7 @@ def listen() -> None:
 
 def _note(request: Any, event: AuditEntry.Event, user: User | None) -> None:
     django_request = getattr(request, "_request", request)  # Django's, behind the API's
+    log.info("login", outcome=event.value, user_id=user.pk if user else None)
     AuditEntry.objects.create(
         user=user,
         address=address_of(django_request) if django_request is not None else None,

@@ -16,12 +16,13 @@ import config.correlation  # noqa: F401 - its signals carry the request's id alo
 from messaging.abstaining import AbstainWithoutDatabase
 from messaging.housing import HouseSessions
 from messaging.starting import RecoverOnStart
+from messaging.task_events import CalmEvents, look_but_not_touch, silence
 from messaging.transport.hub import WakeHub
 from messaging.workers import ReportWorker
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-app = Celery("flotilla")
+app = Celery("flotilla", events=CalmEvents)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.steps["consumer"].add(WakeHub)
@@ -30,7 +31,7 @@ app.steps["consumer"].add(RecoverOnStart)
 app.steps["consumer"].add(HouseSessions)
 app.steps["consumer"].add(ReportWorker)
 
-app.conf.beat_schedule = {
+TICKS = {
     # Ten times a second: a gap that ends between two ticks waits for the next, and on average that is half a tick.
     "release": {"task": "messaging.release", "schedule": 0.1},
     "pulse": {"task": "messaging.pulse", "schedule": 5.0},
@@ -39,11 +40,14 @@ app.conf.beat_schedule = {
     "fail-over": {"task": "messaging.fail_over", "schedule": 10.0},
     "square-counters": {"task": "messaging.square_counters", "schedule": 60.0},
     "archive-failed": {"task": "messaging.archive_failed", "schedule": 3600.0},
+    "let-go": {"task": "messaging.let_go", "schedule": 60.0},
     "wrap-up": {"task": "messaging.wrap_up", "schedule": 2.0},
     "count-days": {"task": "messaging.count_days", "schedule": 5.0},
     "match-receipts": {"task": "messaging.match_receipts", "schedule": 2.0},
     "free-held": {"task": "messaging.free_held", "schedule": 30.0},
     "refreshes": {"task": "messaging.pass_on_refreshes", "schedule": 2.0},
+    "tell-subscribers": {"task": "messaging.tell_subscribers", "schedule": 2.0},
+    "sweep-deliveries": {"task": "messaging.sweep_deliveries", "schedule": 3600.0},
     "settle": {"task": "messaging.settle", "schedule": 5.0},
     "campaigns": {"task": "campaigns.tick", "schedule": 2.0},
     "sequences": {"task": "sequences.tick", "schedule": 2.0},
@@ -52,6 +56,9 @@ app.conf.beat_schedule = {
     "imports": {"task": "leads.resume_imports", "schedule": 30.0},
     "import-files": {"task": "leads.remove_import_files", "schedule": 3600.0},
 }
+app.conf.beat_schedule = TICKS
+silence(str(tick["task"]) for tick in TICKS.values())
+look_but_not_touch()
 
 
 @setup_logging.connect

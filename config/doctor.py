@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 import redis
 import requests
@@ -19,12 +20,15 @@ from celery import current_app
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.checks import ERROR, run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from kombu.exceptions import OperationalError as BrokerAway
 
 from devices.gateways import registry
 from devices.models import Device, DeviceState
 from devices.session_models import SessionShard
+from leads import suppression
 from messaging.dispatch.publish import all_bells
 
 Level = Literal["ok", "warning", "error"]
@@ -34,6 +38,9 @@ SKEW_SECONDS: Final = 2.0
 INSPECT_SECONDS: Final = 3.0
 BEAT_SECONDS: Final = 2.0
 """The release ticks ten times a second: two looks this far apart see it, or nobody publishes it."""
+_THIS_MACHINE: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_READ_MOST: Final = 5_000
+"""Credentials that are tried, the newest first: a few hundred milliseconds."""
 _FREE_SHARE, _FREE_BYTES = 0.10, 1 << 30
 _FULL_SHARE, _FULL_BYTES = 0.02, 256 << 20
 
@@ -93,6 +100,24 @@ def keys_are_sound() -> Iterator[Finding]:
         yield Finding("ok", "keys", "All keys are there and of the right form.")
 
 
+def keys_fit_what_is_stored() -> Iterator[Finding]:
+    """Keys of the right form that are not the ones the rows were written with: after a restore, or on a new server."""
+    rows = Device.objects.exclude(credentials="").order_by("-pk").values_list("credentials", flat=True)
+    looked = [bool(found.unreadable) for found in rows[:_READ_MOST]]
+    if any(looked):
+        yield Finding(
+            "error", "keys", f"Of {len(looked):,} stored credentials {sum(looked):,} cannot be read: wrong keys.",
+            "Put the key they were written with back into FLOTILLA_FIELD_KEYS, behind the newest.",
+        )  # fmt: skip
+    try:
+        suppression.suppressed(owner_id=0, phones=[])
+    except ImproperlyConfigured as problem:
+        yield Finding("error", "keys", str(problem), "Until then no lead can be added.")
+        return
+    if not any(looked):
+        yield Finding("ok", "keys", "They read what is stored.")
+
+
 def database_is_sound() -> Iterator[Finding]:
     """Answers, agrees on the time, is migrated, has room for connections, keeps what it commits."""
     before = time.time()
@@ -130,6 +155,12 @@ def broker_is_sound() -> Iterator[Finding]:
         seconds, micros = client.time()
         yield _clock("broker", seconds + micros / 1_000_000, before, time.time())
         info: dict[str, Any] = {**client.info("memory"), **client.info("persistence"), **client.info("stats")}
+    except redis.RedisError as problem:
+        yield Finding(
+            "error", "broker", f"It does not answer ({type(problem).__name__}): nothing is sent, and nothing is lost.",
+            "Start it, and check REDIS_URL; what waits goes out by itself once it is back.",
+        )  # fmt: skip
+        return
     finally:
         client.close()
     yield from broker_findings(info)
@@ -170,7 +201,11 @@ def broker_findings(info: dict[str, Any]) -> Iterator[Finding]:
 def workers_are_alive() -> Iterator[Finding]:
     """Every queue has somebody who listens, and beat's ticks arrive. Asks the workers themselves."""
     inspect = current_app.control.inspect(timeout=INSPECT_SECONDS)
-    queues = inspect.active_queues() or {}
+    try:
+        queues = inspect.active_queues() or {}
+    except BrokerAway:
+        yield Finding("error", "workers", "They cannot be asked: the broker does not answer.", "Mend the broker first.")
+        return
     yield from coverage_findings({queue["name"] for listens in queues.values() for queue in listens or ()})
     yield (
         Finding("ok", "workers", f"{len(queues)} workers answer.")
@@ -229,8 +264,8 @@ def gateways_answer() -> Iterator[Finding]:
         if kind not in registry.kinds() or registry.driver_for(kind).transport != "http":
             continue
         driver = registry.http_driver_for(kind)
-        url = address or settings.FLOTILLA_GATEWAY_URLS.get(kind) or driver.default_base_url
-        yield _answers(driver.label, url)
+        told = address or settings.FLOTILLA_GATEWAY_URLS.get(kind, "")
+        yield _answers(driver.label, told or driver.default_base_url, told=bool(told))
         if driver.signs_webhooks and kind not in settings.FLOTILLA_WEBHOOK_SECRETS:
             yield Finding(
                 "warning", "gateways",
@@ -239,10 +274,17 @@ def gateways_answer() -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _answers(label: str, url: str) -> Finding:
+def _answers(label: str, url: str, *, told: bool) -> Finding:
+    """Whether anybody is there; ``told`` where a device or the settings name the address."""
     try:
         requests.get(url, timeout=(5, 10), allow_redirects=False, stream=True).close()
     except requests.RequestException as problem:
+        if not told and urlsplit(url).hostname in _THIS_MACHINE:
+            # Beside a local stack, whose programs alone are told where its simulator is.
+            return Finding(
+                "warning", "gateways", f"This process is not told where {label} is; nobody answers where it may be.",
+                "Give it the environment of the workers (FLOTILLA_GATEWAY_URLS), then look again.",
+            )  # fmt: skip
         return Finding(
             "error", "gateways", f"{label} does not answer at its address ({type(problem).__name__}).",
             "Check that it runs and that this machine may reach it; the address is at the device.",
@@ -312,6 +354,7 @@ CHECKS: Final[Sequence[tuple[str, Callable[[], Iterator[Finding]]]]] = (
     ("settings", settings_are_sound),
     ("keys", keys_are_sound),
     ("database", database_is_sound),
+    ("keys", keys_fit_what_is_stored),
     ("broker", broker_is_sound),
     ("workers", workers_are_alive),
     ("gateways", gateways_answer),

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from config.secret_files import SECRETS
+
 HERE = Path(__file__).resolve().parent
 VARIABLE: Final = re.compile(r"(FLOTILLA_[A-Z0-9_]+|DATABASE_URL|REDIS_URL)\Z")
 _SECRETS: Final = {"_secret", "_optional_secret"}
@@ -104,6 +106,8 @@ def markdown(*, known: Sequence[Variable], legacy: Sequence[Successor]) -> str:
         "# Environment",
         "",
         "Made by `manage.py settings_reference --markdown`; the meanings are in `config/environment.toml`.",
+        "",
+        f"Each of {', '.join(f'`{name}`' for name in SECRETS)} may come from a file instead: `NAME_FILE` names it.",
     ]
     for title in dict.fromkeys(variable.group for variable in known):
         lines += ["", f"## {title}", "", "| variable | meaning | default |", "| --- | --- | --- |"]

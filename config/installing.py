@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import secrets
@@ -51,6 +52,7 @@ def environment_text(*, host: str, database_url: str = "", redis_url: str = "") 
         "FLOTILLA_HOSTS": host,
         "FLOTILLA_ORIGINS": f"https://{host}",
         "FLOTILLA_URL": f"https://{host}",
+        "FLOTILLA_PROXIES": "1",  # the one that adds TLS
     }
     if database_url:
         _check_addresses(database_url, redis_url)
@@ -66,6 +68,8 @@ def environment_text(*, host: str, database_url: str = "", redis_url: str = "") 
     keys = new_keys()
     for name in ("FLOTILLA_SECRET_KEY", "FLOTILLA_FIELD_KEYS", "FLOTILLA_SUPPRESSION_KEYS", "FLOTILLA_FLOWER_PASSWORD"):
         lines[name] = keys[name]
+    basic = base64.b64encode(f"admin:{keys['FLOTILLA_FLOWER_PASSWORD']}".encode()).decode()
+    lines["FLOTILLA_FLOWER_BASIC"] = basic  # what the proxy gives Flower for those whose role may look
     signing = sorted(kind for kind in registry.kinds() - {"simulator"} if _signs(kind))
     lines["FLOTILLA_WEBHOOK_SECRETS"] = ",".join(f"{kind}={secrets.token_urlsafe(32)}" for kind in signing)
     return "".join(f"{name}={value}\n" for name, value in lines.items())

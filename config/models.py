@@ -9,9 +9,23 @@ from django.db import connection, models
 from django.utils import timezone
 
 from config.audit_models import AuditEntry
+from config.demo_models import DemoData
+from config.legacy_models import LegacyMove, LegacyRow
+from config.login_models import RecoveryCode, SecondFactor
+from config.token_models import ApiToken
 from devices.access import Access, OwnedQuerySet
 
-__all__ = ["AuditEntry", "FailureDigest", "IdempotencyKey"]
+__all__ = [
+    "ApiToken",
+    "AuditEntry",
+    "DemoData",
+    "FailureDigest",
+    "IdempotencyKey",
+    "LegacyMove",
+    "LegacyRow",
+    "RecoveryCode",
+    "SecondFactor",
+]
 
 KEY_LIFETIME = timedelta(hours=24)
 """How long a repeated request finds the answer of the first."""

@@ -38,6 +38,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, tuple[Role, ...]], ...]], .
             ("Segments", "filter_alt", "admin:leads_segment_changelist", _OWNERS),
             ("Imports", "upload_file", "admin:leads_leadimport_changelist", _OWNERS),
             ("Webhooks", "webhook", "admin:leads_leadsource_changelist", _OWNERS),
+            ("Outgoing webhooks", "output", "admin:messaging_subscriber_changelist", _OWNERS),
             ("Consent waivers", "gavel", "admin:leads_consentwaiver_changelist", _OWNERS),
         ),
     ),
@@ -64,7 +65,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, tuple[Role, ...]], ...]], .
             ("Users", "person", "admin:auth_user_changelist", (Role.ADMIN,)),
             ("Roles", "badge", "admin:auth_group_changelist", (Role.ADMIN,)),
             ("Audit trail", "history", "admin:config_auditentry_changelist", _OWNERS),
-            ("API tokens", "key", "admin:knox_authtoken_changelist", _ANY_ROLE),
+            ("API tokens", "key", "admin:config_apitoken_changelist", _ANY_ROLE),
         ),
     ),
 )

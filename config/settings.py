@@ -19,12 +19,19 @@ from django.urls import reverse_lazy
 
 from config.lifelines import broker_options, database_options
 from config.mail import MailProblem, mail_from
+from config.secret_files import SecretProblem, read_secret_files, refuse_defaults
 from config.stack.addresses import addresses, local_secrets
 from leads.quiet import CourtesyProblem, parse_caps, parse_quiet_hours, parse_zone
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 _T = TypeVar("_T")
 PRODUCTION = os.environ.get("FLOTILLA_ENV", "local") == "production"
+try:
+    read_secret_files(os.environ)
+    if PRODUCTION and sys.argv[1:2] != ["collectstatic"]:  # an image is built before it has keys
+        refuse_defaults(os.environ)
+except SecretProblem as problem:
+    raise ImproperlyConfigured(str(problem)) from None
 
 
 def _list(name: str, default: str = "") -> list[str]:
@@ -36,6 +43,14 @@ def _number(name: str, default: float) -> float:
         return float(os.environ.get(name, default))
     except ValueError:
         raise ImproperlyConfigured(f"{name} must be a number, not “{os.environ[name]}”.") from None
+
+
+def _keep_days(name: str) -> float | None:
+    """How long something is kept; None for ever. Caps and reports look back a month, so that long at least."""
+    days = _number(name, 0) if os.environ.get(name) else 0.0
+    if days and days < 31:
+        raise ImproperlyConfigured(f"{name} must be 31 or more, or empty to keep everything, not “{os.environ[name]}”.")
+    return days or None
 
 
 def _choice(name: str, *choices: str) -> str:
@@ -114,6 +129,8 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "config.correlation.CorrelationMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "config.csp.ContentSecurityPolicyMiddleware",
+    "config.body_limits.BodyLimitMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -121,8 +138,10 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.login.SecondFactorMiddleware",
     "config.audit.AuditMiddleware",
     "config.zones.ZoneMiddleware",
+    "config.api.throttles.RateHeaders",
     "config.api.idempotency.IdempotencyMiddleware",
 ]
 
@@ -162,11 +181,20 @@ if FLOTILLA_IDLE_TRANSACTION_SECONDS and sys.argv[1:2] != ["migrate"]:  # a migr
     _options = DATABASES["default"]["OPTIONS"]
     _timeout = f"-c idle_in_transaction_session_timeout={int(1000 * FLOTILLA_IDLE_TRANSACTION_SECONDS)}"
     _options["options"] = f"{_options.get('options', '')} {_timeout}".strip()
+if sys.argv[1:2] == ["migrate"]:
+    # Whoever waits for a table's lock keeps everybody behind it waiting: give up instead, and be run again.
+    _options = DATABASES["default"].setdefault("OPTIONS", {})
+    _options["options"] = f"{_options.get('options', '')} -c lock_timeout=10s".strip()
 REDIS_URL = _addresses.redis_url
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}
 }
 
+# The first makes new ones; what the others made is made anew when its owner logs in.
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -201,6 +229,9 @@ LOGIN_REDIRECT_URL = reverse_lazy("admin:index")
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"  # "Strict" would log out who follows a link in a mail
+SESSION_COOKIE_AGE = int(3600 * _number("FLOTILLA_SESSION_HOURS", 336))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PRODUCTION
 # Asked by machines inside, without the proxy that adds TLS; the proxies in deploy/ hide /metrics from outside.
 SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|readyz/web|metrics)$"]
@@ -213,7 +244,7 @@ if PRODUCTION:
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "knox.auth.TokenAuthentication",
+        "config.api.token_auth.ScopedTokens",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["devices.permissions.RolePermission"],
@@ -222,6 +253,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "EXCEPTION_HANDLER": "config.api.problems.handle",
+    "NUM_PROXIES": int(_number("FLOTILLA_PROXIES", 0)) or None,
     "PAGE_SIZE": 50,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "DEFAULT_THROTTLE_CLASSES": ["config.api.throttles.UserThrottle"],
@@ -230,8 +262,8 @@ REST_FRAMEWORK = {
 REST_KNOX = {
     "TOKEN_TTL": timedelta(days=_number("FLOTILLA_TOKEN_DAYS", 90)),
     "AUTH_HEADER_PREFIX": "Token",
-    "TOKEN_MODEL": "knox.AuthToken",
 }
+KNOX_TOKEN_MODEL = "config.ApiToken"  # noqa: S105 - a model
 SPECTACULAR_SETTINGS = {
     "DEFAULT_GENERATOR_CLASS": "config.api.schema.Generator",
     "TITLE": "Flotilla",
@@ -254,6 +286,13 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("flotilla/favicon.svg")},
     ],
+    "LOGIN": {"form": "config.login.LoginForm"},
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+            {"title": "Second factor", "link": reverse_lazy("admin:second_factor")},
+        ]
+    },
     "SCRIPTS": [lambda _: static("flotilla/zone.js")],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
@@ -276,6 +315,8 @@ DEFAULT_FROM_EMAIL = os.environ.get("FLOTILLA_EMAIL_FROM") or "Flotilla <flotill
 # -- What Flotilla may be told -----------------------------------------------------------------------------------------
 
 FLOTILLA_URL = os.environ.get("FLOTILLA_URL", "").rstrip("/")
+FLOTILLA_BODY_MAX_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = int(1_048_576 * _number("FLOTILLA_BODY_MAX_MB", 5))
+FLOTILLA_ADMINS_NEED_CODES = os.environ.get("FLOTILLA_ADMINS_NEED_CODES", "") == "1"
 FLOTILLA_METRICS_TOKEN = _optional_secret("FLOTILLA_METRICS_TOKEN")
 FLOTILLA_ALERT_EMAILS = _list("FLOTILLA_ALERT_EMAILS")
 FLOTILLA_DIGEST_SECONDS = 60 * _number("FLOTILLA_DIGEST_MINUTES", 60)
@@ -297,6 +338,11 @@ FLOTILLA_STUCK_QUEUED_POLICY = _choice("FLOTILLA_STUCK_QUEUED_POLICY", "pending"
 FLOTILLA_FAILOVER_AFTER_SECONDS = 60 * _number("FLOTILLA_FAILOVER_AFTER_MINUTES", 10)
 FLOTILLA_BAN_WINDOW_SECONDS = 60 * _number("FLOTILLA_BAN_WINDOW_MINUTES", 60)
 FLOTILLA_ARCHIVE_FAILED_DAYS = _number("FLOTILLA_ARCHIVE_FAILED_DAYS", 30)
+# What is removed once it is old; without a number it stays (messaging/retention.py)
+FLOTILLA_KEEP_MESSAGE_DAYS = _keep_days("FLOTILLA_KEEP_MESSAGE_DAYS")
+FLOTILLA_KEEP_TEXT_DAYS = _keep_days("FLOTILLA_KEEP_TEXT_DAYS")
+FLOTILLA_KEEP_REPLY_DAYS = _keep_days("FLOTILLA_KEEP_REPLY_DAYS")
+FLOTILLA_KEEP_CHANGE_DAYS = _keep_days("FLOTILLA_KEEP_CHANGE_DAYS")
 FLOTILLA_MESSAGE_EXPIRY_DAYS = _number("FLOTILLA_MESSAGE_EXPIRY_DAYS", 7)
 FLOTILLA_IMPORT_FILE_DAYS = _number("FLOTILLA_IMPORT_FILE_DAYS", 7)
 FLOTILLA_MISSED_AFTER_SECONDS = 60 * _number("FLOTILLA_MISSED_AFTER_MINUTES", 15)
@@ -335,6 +381,10 @@ FLOTILLA_MEDIA_URL_HOURS = _number("FLOTILLA_MEDIA_URL_HOURS", 24)
 FLOTILLA_MEDIA_MAX_BYTES = int(1_048_576 * _number("FLOTILLA_MEDIA_MAX_MB", 100))
 FLOTILLA_MEDIA_FETCH_SECONDS = _number("FLOTILLA_MEDIA_FETCH_SECONDS", 20)
 FLOTILLA_MEDIA_FETCH_ALLOW = _list("FLOTILLA_MEDIA_FETCH_ALLOW")
+# Outgoing webhooks: messaging/outgoing. Private addresses are called only if they are named, as "127.0.0.1:8030".
+FLOTILLA_OUTGOING_ALLOW = _list("FLOTILLA_OUTGOING_ALLOW")
+FLOTILLA_OUTGOING_GIVE_UP_HOURS = _number("FLOTILLA_OUTGOING_GIVE_UP_HOURS", 72)
+FLOTILLA_OUTGOING_KEEP_DAYS = _number("FLOTILLA_OUTGOING_KEEP_DAYS", 30)
 FLOTILLA_IMAGE_BYTES = int(1024 * _number("FLOTILLA_IMAGE_KB", 350))
 FLOTILLA_IMAGE_PIXELS = int(1_000_000 * _number("FLOTILLA_IMAGE_MEGAPIXELS", 60))
 # Where a gateway kind is reached unless a device says otherwise: "simulator=http://127.0.0.1:9000,wablas=https://…"

@@ -20,3 +20,4 @@ def failure_digest() -> None:
     """Beat, every minute: notice what has failed, and tell the admins when it is time."""
     digest.send_due(now=timezone.now())
     alerts.tell_due(now=timezone.now())
+    alerts.tell_given_up(now=timezone.now())

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from config import device_status, hooks, lead_hooks, watching
+from config import device_status, flower_door, hooks, lead_hooks, watching
 from messaging.media import serving
 
 urlpatterns = [
@@ -15,6 +15,7 @@ urlpatterns = [
     path("readyz", watching.readyz, name="readyz"),
     path("readyz/web", watching.readyz_web, name="readyz-web"),
     path("metrics", watching.MetricsView.as_view(), name="metrics"),
+    path("auth/flower", flower_door.may_see_flower, name="flower-door"),
     path("hooks/leads/<slug:key>", lead_hooks.receive, name="lead-hook"),
     path("hooks/<slug:gateway>", hooks.receive, name="hook"),
     path("media/<str:token>", serving.serve, name="media-file"),

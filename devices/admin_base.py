@@ -22,7 +22,7 @@ from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import ModelAdmin, StackedInline, TabularInline
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextInputWidget
@@ -316,6 +316,12 @@ class ReadOnlyAdmin(OwnedAdmin):
 
 class OwnedInline(RoleMixin, TabularInline):
     """Rows shown inside the page of the row they belong to."""
+
+    extra = 0
+
+
+class OwnedStackedInline(RoleMixin, StackedInline):
+    """The same, each row as a form of its own: for rows with many fields."""
 
     extra = 0
 

@@ -196,7 +196,7 @@ class WaiverView(APIView):
 
     permission_classes = [WaiverPermission]
 
-    @extend_schema(operation_id="consent_waiver_end", responses=WaiverSerializer)
+    @extend_schema(operation_id="consent_waiver_end", responses={200: WaiverSerializer})
     def delete(self, request: Request, pk: int) -> Response:
         """End it; the row stays. Ended already is fine."""
         waiver = get_object_or_404(ConsentWaiver.objects.changeable_by(request.user), pk=pk)

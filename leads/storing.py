@@ -31,9 +31,9 @@ _OWNER_LOCK = "flotilla.leads.owner"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Which import it is, and what the history of leads says of it: a word, and whose it is."""
+    """Which import it is, if any, and what the history of leads says of it: a word, and whose it is."""
 
-    import_id: int
+    import_id: int | None
     note: str
     by_id: int
 

@@ -148,6 +148,11 @@ def _mark_suppressed(*, owner_id: int, phones: Sequence[str], now: datetime) -> 
         return int(cursor.rowcount)
 
 
+def key_ids() -> list[str]:
+    """By what the keys of the settings are known in rows, newest first; tells nothing about them."""
+    return [key.id for key in _keys()]
+
+
 # -- Keys and locks ----------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,6 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
@@ -26,42 +25,21 @@ from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
 from messaging import admin_halt as admin_halt  # noqa: PLC0414 - it registers itself
 from messaging import admin_media as admin_media  # noqa: PLC0414 - the same
+from messaging import admin_outgoing as admin_outgoing  # noqa: PLC0414 - the same
 from messaging import services
 from messaging.admin_erase import EraseViews
+from messaging.admin_filters import GroupFilter, StateFilter
+from messaging.admin_life import STATE_COLOURS, LifeViews
 from messaging.admin_progress import BATCH_COLOURS, bar, parts
 from messaging.admin_replies import InboundMessageAdmin
 from messaging.admin_retry import RetryMixin, retry_of_batch
 from messaging.admin_settling import SettlingActions
+from messaging.life import OUTCOMES
 from messaging.models import Attempt, Batch, BatchState, Message
 from messaging.states import State
-from messaging.why import why_not_sent
 
 __all__ = ["BatchAdmin", "InboundMessageAdmin", "MessageAdmin"]
 
-STATE_COLOURS = {
-    State.PENDING: "default",
-    State.QUEUED: "info",
-    State.SENDING: "info",
-    State.SENT: "success",
-    State.DELIVERED: "success",
-    State.READ: "success",
-    State.FAILED: "danger",
-    State.UNKNOWN: "warning",
-    State.CANCELLED: "danger",
-    State.EXPIRED: "danger",
-}
-OUTCOMES = {
-    "": ("Under way", "info"),
-    "accepted": ("Accepted", "success"),
-    "rejected": ("Rejected", "danger"),
-    "temporary": ("Failed for now", "warning"),
-    "throttled": ("Throttled", "warning"),
-    "session_lost": ("Session lost", "danger"),
-    "unknown": ("Unknown", "warning"),
-    "banned": ("Banned", "danger"),
-    "not_sent": ("Not sent", "default"),
-    "absent": ("Not sent: unknown to the gateway", "warning"),
-}
 TIMES = (
     *("created_in_full", "due_in_full", "queued_in_full"),
     *("sent_in_full", "delivered_in_full", "read_in_full", "presumed_in_full", "failed_in_full", "archived_in_full"),
@@ -127,14 +105,15 @@ class ArchiveFilter(admin.SimpleListFilter):
 
 
 @admin.register(Message)
-class MessageAdmin(RetryMixin, SettlingActions, EraseViews, ReadOnlyAdmin):
+class MessageAdmin(LifeViews, RetryMixin, SettlingActions, EraseViews, ReadOnlyAdmin):
     """Everything that was, is or will be sent."""
 
     list_display = ("recipient", "state_label", "device", "batch", "due", "sent", "trouble")
     list_filter = (
-        ("state", ChoicesDropdownFilter),
+        StateFilter,
         ("device", VisibleSelectFilter),
         ("batch", VisibleSelectFilter),
+        GroupFilter,
         ArchiveFilter,
     )
     search_fields = ("phone",)
@@ -145,11 +124,11 @@ class MessageAdmin(RetryMixin, SettlingActions, EraseViews, ReadOnlyAdmin):
     actions = ("retry_messages", "settle_as_sent", "settle_by_resending", "settle_as_failed")
     actions_detail = ("retry_message",)
     fieldsets = (
-        (None, {"fields": ["lead", "number", "state_label", "why", "trouble", "device", "batch"]}),
-        ("Times", {"fields": list(TIMES)}),
-        ("At the gateway", {"fields": ["external_id", "attempts", "round", "uid"]}),
+        (None, {"fields": ["lead", "number", "device", "batch", "trouble"]}),
+        ("Times", {"fields": list(TIMES), "classes": ["collapse"]}),
+        ("At the gateway", {"fields": ["external_id", "attempts", "round", "uid"], "classes": ["collapse"]}),
     )
-    readonly_fields = ("number", "state_label", "why", "trouble", *TIMES)
+    readonly_fields = ("number", "trouble", *TIMES)
 
     due = moment_column("due_at", "Due")
     sent = moment_column("sent_at", "Sent")
@@ -169,9 +148,14 @@ class MessageAdmin(RetryMixin, SettlingActions, EraseViews, ReadOnlyAdmin):
         return found.defer("device__credentials", "batch__content")
 
     def get_urls(self) -> list[URLPattern]:
-        """The page that erases a lead strips its messages, so it stands here."""
-        view = self.admin_site.admin_view(self.erase_view)
-        return [path("erase-lead/<int:object_id>/", view, name="messaging_erase_lead"), *super().get_urls()]
+        """The page that erases a lead strips its messages, so it stands here; and the moving part of a message's."""
+        erase = self.admin_site.admin_view(self.erase_view)
+        life = self.admin_site.admin_view(self.life_view)
+        return [
+            path("erase-lead/<int:object_id>/", erase, name="messaging_erase_lead"),
+            path("<int:object_id>/life/", life, name="messaging_message_life"),
+            *super().get_urls(),
+        ]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Message], search_term: str
@@ -206,15 +190,6 @@ class MessageAdmin(RetryMixin, SettlingActions, EraseViews, ReadOnlyAdmin):
     def state_label(self, message: Message) -> SafeString:
         """The state, coloured."""
         return label(str(message.get_state_display()), colour=STATE_COLOURS[State(message.state)])
-
-    @display(description="Why not sent yet?")
-    def why(self, message: Message) -> str:
-        """What is in its way, from the rows as they are now."""
-        found = why_not_sent(message, now=timezone.now())
-        if found is None:
-            return "–"
-        until = f" Until {date_format(timezone.localtime(found.until), 'DATETIME_FORMAT')}." if found.until else ""
-        return found.text + until
 
     @display(description="Error")
     def trouble(self, message: Message) -> str:

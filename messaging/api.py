@@ -131,6 +131,12 @@ class SendSerializer(serializers.Serializer[Any]):
         return attrs
 
 
+class RetryOneSerializer(serializers.Serializer[Any]):
+    """Whether to try even what the gateway refused for good, or is archived."""
+
+    insist = serializers.BooleanField(default=False)
+
+
 class RetrySerializer(serializers.Serializer[Any]):
     """Which failed messages to send again."""
 
@@ -270,22 +276,28 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
         given = RetrySerializer(data=request.data)
         given.is_valid(raise_exception=True)
         wanted = given.validated_data
-        found = Message.objects.changeable_by(request.user).filter(state=State.FAILED).order_by("pk")
+        mine = Message.objects.changeable_by(request.user)
         if "batch" in wanted:
-            found = found.filter(batch_id=wanted["batch"])
+            mine = mine.filter(batch_id=wanted["batch"])
         if "messages" in wanted:
-            found = found.filter(pk__in=wanted["messages"])
-        done = retrying.retry_failed(
-            message_ids=found.values_list("pk", flat=True)[: retrying.LIMIT],
-            now=timezone.now(),
-            insist=wanted["insist"],
-        )
-        held = Message.objects.changeable_by(request.user).filter(state=State.PENDING, error_code=holding.MISSING)
-        if "batch" in wanted:
-            held = held.filter(batch_id=wanted["batch"])
-        if "messages" in wanted:
-            held = held.filter(pk__in=wanted["messages"])
-        freed = holding.try_again(message_ids=held.values_list("pk", flat=True)[: holding.LIMIT])
+            mine = mine.filter(pk__in=wanted["messages"])
+        return self._retried(mine, insist=wanted["insist"])
+
+    @extend_schema(operation_id="messages_retry_one", request=RetryOneSerializer, responses=RetriedSerializer)
+    @action(detail=True, methods=["post"], url_path="retry")
+    def retry_one(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
+        """Give one failed message a new round; `left_alone` says why not."""
+        message = self.get_object()
+        given = RetryOneSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        return self._retried(Message.objects.filter(pk=message.pk), insist=given.validated_data["insist"])
+
+    def _retried(self, mine: Any, *, insist: bool) -> Response:
+        """What failed gets a new round, what is held for a value another look."""
+        failed = mine.filter(state=State.FAILED).order_by("pk").values_list("pk", flat=True)[: retrying.LIMIT]
+        done = retrying.retry_failed(message_ids=failed, now=timezone.now(), insist=insist)
+        held = mine.filter(state=State.PENDING, error_code=holding.MISSING).values_list("pk", flat=True)
+        freed = holding.try_again(message_ids=held[: holding.LIMIT])
         return Response(RetriedSerializer(replace(done, retried=done.retried + freed)).data)
 
     @extend_schema(request=PreviewRequestSerializer, responses=PreviewSerializer)

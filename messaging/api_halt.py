@@ -65,7 +65,7 @@ class HaltView(APIView):
         halting.halt(now=timezone.now(), by=cast("User", request.user), **given.validated_data)
         return Response(_status())
 
-    @extend_schema(operation_id="halt_end", request=None, responses=HaltStatusSerializer)
+    @extend_schema(operation_id="halt_end", request=None, responses={200: HaltStatusSerializer})
     def delete(self, request: Request) -> Response:
         """Go on: what is due goes out by its usual rhythm."""
         halting.resume(now=timezone.now(), by=cast("User", request.user))

@@ -39,8 +39,10 @@ class MediaSerializer(serializers.ModelSerializer[MediaFile]):
 
     @extend_schema_field(serializers.URLField())
     def get_url(self, media: MediaFile) -> str:
-        """A signed address."""
-        return address_of(media_id=media.pk, now=timezone.now())
+        """A signed address, whole even where FLOTILLA_URL does not say under which name we are known."""
+        address = address_of(media_id=media.pk, now=timezone.now())
+        request = self.context.get("request")
+        return request.build_absolute_uri(address) if request is not None else address
 
 
 class NewMediaSerializer(serializers.Serializer[Any]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -90,6 +90,17 @@ def timeline(*, lead: Lead, user: AnyUser, cursor: str = "", size: int = PAGE) -
     found.sort(key=lambda entry: entry.place, reverse=True)
     older = _write_cursor(found[size - 1].place) if len(found) > size else ""
     return Page(found[:size], older)
+
+
+def entries(*, lead: Lead, user: AnyUser, leave_out: Collection[str] = ()) -> list[Entry]:
+    """Everything that ``user`` may see of the lead's history, oldest first, without the kinds in ``leave_out``."""
+    found = [
+        source.write(row)
+        for source in _SOURCES.values()
+        if source.kind not in leave_out
+        for row in source.rows(lead, user)
+    ]
+    return sorted(found, key=lambda entry: entry.place)
 
 
 def _older(rows: QuerySet[Any], moment: str, kind: str, before: Place | None) -> QuerySet[Any]:

@@ -77,6 +77,10 @@ class Batch(models.Model):
     squared_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="When its counters were last compared with its messages."
     )
+    emptying_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Since when its old messages are removed; its counters stay."
+    )
+    emptied_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="When they were all gone.")
 
     objects = OwnedQuerySet.as_manager()
 
@@ -91,6 +95,12 @@ class Batch(models.Model):
                 name="batch_unsquared",
                 condition=Q(finished_at__isnull=False)
                 & (Q(squared_at__isnull=True) | Q(squared_at__lt=F("finished_at"))),
+            ),
+            # retention: what ended long ago and still has its messages
+            models.Index(
+                fields=["finished_at"],
+                name="batch_unemptied",
+                condition=Q(finished_at__isnull=False, emptied_at__isnull=True),
             ),
         ]
         ordering = ["-id"]
@@ -383,5 +393,7 @@ class Halt(models.Model):
 
 
 from messaging.day_models import DayCount, DayCursor, StreamMark  # noqa: E402, F401 - found here
+from messaging.keep_models import RetentionMark  # noqa: E402, F401 - found here
 from messaging.media.models import MediaFile  # noqa: E402, F401 - Django looks for models here
+from messaging.outgoing.models import Delivery, Subscriber  # noqa: E402, F401 - found here
 from messaging.worker_models import Pulse, WorkerProcess  # noqa: E402, F401 - found here

@@ -22,7 +22,8 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
 from devices.gateways import registry
-from messaging.doubt import Doubt, Step, Verdict, consider, policy_for
+from messaging.aftermath import HELD, HELD_ELSEWHERE
+from messaging.doubt import Doubt, Policy, Step, Verdict, consider, policy_for
 from messaging.models import Attempt, Message
 from messaging.services import wake
 from messaging.states import State
@@ -43,7 +44,8 @@ SELECT m.id, m.release_no, m.device_id, m.attempts, d.gateway, flotilla_now(),
        coalesce(a.finished_at, a.started_at, m.created_at),
        coalesce(a.release_no = m.release_no, false)
            AND b.state IN ('running', 'paused', 'finished') AND b.expires_at > flotilla_now()
-           AND l.id IS NOT NULL AND l.opted_out_at IS NULL
+           AND l.id IS NOT NULL AND l.opted_out_at IS NULL,
+       m.error_code
 FROM messaging_message m
 JOIN messaging_batch b ON b.id = m.batch_id
 JOIN devices_device d ON d.id = m.device_id
@@ -164,8 +166,8 @@ def settle_due() -> list[Asked]:
         with connection.cursor() as cursor:
             cursor.execute(_DUE, {"limit": PER_TICK})
             rows = cursor.fetchall()
-        for pk, release_no, device_id, attempts, gateway, now, since, may_go_out in rows:
-            verdict = _consider(gateway, now=now, since=since, attempts=attempts, may_go_out=may_go_out)
+        for pk, release_no, device_id, attempts, gateway, now, since, may_go_out, code in rows:
+            verdict = _consider(gateway, now=now, since=since, attempts=attempts, may_go_out=may_go_out, code=code)
             moves.append(_as_move(verdict, pk, release_no))
             if verdict.step is Step.LOOK_UP:
                 asked[pk] = Asked(pk, release_no, since, may_go_out, attempts)
@@ -181,13 +183,14 @@ def settle_due() -> list[Asked]:
     return [each for pk, each in asked.items() if pk in done]
 
 
-def _consider(gateway: str, *, now: datetime, since: datetime, attempts: int, may_go_out: bool) -> Verdict:
+def _consider(gateway: str, *, now: datetime, since: datetime, attempts: int, may_go_out: bool, code: str) -> Verdict:
+    restored = code in {HELD, HELD_ELSEWHERE}
     doubt = Doubt(
         since=since,
         attempts=attempts,
         may_go_out=may_go_out,
-        id_semantics=registry.driver_for(gateway).id_semantics,
-        policy=policy_for(gateway, policies=settings.FLOTILLA_UNKNOWN_POLICY),
+        id_semantics="none" if code == HELD_ELSEWHERE else registry.driver_for(gateway).id_semantics,
+        policy=Policy.HOLD if restored else policy_for(gateway, policies=settings.FLOTILLA_UNKNOWN_POLICY),
     )
     return consider(
         doubt,

@@ -2,7 +2,8 @@
 
 Counters move in the same statement as the rows, so in any snapshot the two agree: a difference is a mistake of ours,
 and is logged as an error. One statement sees one snapshot, so comparing takes no lock and disturbs nobody; only a
-stream that differs is locked and counted again.
+stream that differs is locked and counted again. Batches whose old messages are being removed
+(:mod:`messaging.retention`) are left out for good: their counters are all that stays.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ SELECT s.id, s.batch_id, s.device_id, s.is_open, ARRAY[{_STORED}], ARRAY[{_TRUE}
 FROM messaging_stream s LEFT JOIN c ON c.stream_id = s.id
 WHERE s.batch_id = ANY(%(batches)s) {{where}}
   AND (ROW({_STORED}) IS DISTINCT FROM ROW({_TRUE}) OR s.is_open <> (coalesce(c.waiting, 0) > 0))
+  AND NOT EXISTS (SELECT FROM messaging_batch b WHERE b.id = s.batch_id AND b.emptying_at IS NOT NULL)
 ORDER BY s.id
 """  # noqa: S608 - names and conditions of ours
 _COMPARE_ALL = _COMPARE.format(only="", where="")

@@ -26,6 +26,9 @@
 What is to be cancelled, expired or failed before it left, but has an earlier attempt of its round in doubt, ends as
 unknown (*end_in_doubt*): none of the other words may be said of a message that perhaps arrived.
 
+What a backup shows as waiting may have been sent after that was taken: bringing it back (*restored*) makes it unknown,
+or leaves it to a gateway that drops what it has seen (:mod:`messaging.aftermath`).
+
 Every move is one conditional UPDATE on the old state; whoever updates no row has lost the race and does nothing.
 """
 
@@ -116,6 +119,11 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("expire", S.QUEUED, S.EXPIRED),
     Transition("end_in_doubt", S.PENDING, S.UNKNOWN),
     Transition("end_in_doubt", S.QUEUED, S.UNKNOWN),
+    Transition("restored", S.PENDING, S.UNKNOWN),
+    Transition("restored", S.QUEUED, S.UNKNOWN),
+    Transition("restored", S.SENDING, S.UNKNOWN),
+    Transition("restored", S.QUEUED, S.PENDING),
+    Transition("restored", S.SENDING, S.PENDING),
 )
 
 

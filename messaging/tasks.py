@@ -12,6 +12,7 @@ from messaging import (
     look_ups,
     receipts,
     refreshing,
+    retention,
     services,
     settling,
     squaring,
@@ -19,14 +20,21 @@ from messaging import (
 )
 from messaging.dispatch import failover, holding
 from messaging.dispatch import recover as recovery
+from messaging.dispatch.carrying import carry
 from messaging.dispatch.release import release_due
-from messaging.dispatch.send import carry
+from messaging.outgoing import delivering
+from messaging.task_events import SendFailed
 
 
-@shared_task(name="messaging.send")
+@shared_task(name="messaging.send", throws=(SendFailed,))
 def send(*, message_id: int, release_no: int) -> None:
-    """Carry one released message (and its device's next ones) to the gateway. Harmless when doubled or late."""
-    carry(message_id=message_id, release_no=release_no)
+    """Carry one released message (and its device's next ones) to the gateway. Harmless when doubled or late.
+
+    Raises SendFailed, after everything is recorded, if some failed for good: such a task is not a success.
+    """
+    carried = carry(message_id=message_id, release_no=release_no)
+    if carried.failed:
+        raise SendFailed.of(carried.failed, carried=carried.number)
 
 
 @shared_task(name="messaging.refresh")
@@ -115,3 +123,27 @@ def pulse() -> None:
 def archive_failed() -> None:
     """Beat, every hour: put away what failed long ago."""
     failures.archive(now=timezone.now())
+
+
+@shared_task(name="messaging.let_go")
+def let_go() -> None:
+    """Beat, every minute: remove what is older than the installation keeps it."""
+    retention.let_go(now=timezone.now())
+
+
+@shared_task(name="messaging.tell_subscribers")
+def tell_subscribers() -> None:
+    """Beat, every two seconds: outgoing webhooks that are due."""
+    delivering.pass_on(now=timezone.now())
+
+
+@shared_task(name="messaging.tell_subscriber")
+def tell_subscriber(*, subscriber_id: int) -> None:
+    """Tell one subscriber what waits for it. Harmless when doubled or late."""
+    delivering.deliver(subscriber_id=subscriber_id)
+
+
+@shared_task(name="messaging.sweep_deliveries")
+def sweep_deliveries() -> None:
+    """Beat, every hour: forget what was told long ago."""
+    delivering.sweep(now=timezone.now())

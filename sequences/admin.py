@@ -10,31 +10,51 @@ from django.db.models import Count
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from devices.access import may_change
-from devices.admin_base import OwnedAdmin, OwnedInline
+from devices.admin_base import OwnedAdmin, OwnedStackedInline
 from devices.admin_pages import Question, ask, back_to, change_url, confirmed, fragment, visible_or_404
+from devices.admin_text import label
+from messaging.admin_report import report_view
 from sequences import editing, progress, services
 from sequences.admin_enrolments import EnrolmentAdmin
-from sequences.admin_words import SEQUENCE_COLOURS, edit_question, state_of, timeline
+from sequences.admin_words import SEQUENCE_COLOURS, differs, edit_question, state_of, subject_of, timeline
 from sequences.models import Sequence, SequenceState, Step
 
 __all__ = ["EnrolmentAdmin", "SequenceAdmin"]
 
 
-class StepInline(OwnedInline):
-    """The messages, in their order: a draft, once the sequence has been active."""
+class StepInline(OwnedStackedInline):
+    """The messages, in their order: a draft, once the sequence has been active. One after the other, as they go out."""
 
     model = Step
-    fields = (
-        "position", "delay_minutes", "window_start", "window_end", "weekdays", "text", "on_reply", "reply_goes_to",
-        "wait_minutes", "silence_goes_to", "ends",
+    fieldsets = (
+        (None, {"fields": [("position", "delay_minutes"), "text"]}),
+        (
+            "Attachment, template, greeting",
+            {"fields": [("content_type", "media"), "template", ("greeting", "on_missing")], "classes": ["collapse"]},
+        ),
+        ("Hours and weekdays", {"fields": [("window_start", "window_end"), "weekdays"], "classes": ["collapse"]}),
+        (
+            "After a reply, or without one",
+            {"fields": [("on_reply", "reply_goes_to"), ("wait_minutes", "silence_goes_to"), "ends"],
+             "classes": ["collapse"]},
+        ),
     )  # fmt: skip
+    autocomplete_fields = ("media",)
     ordering = ("position",)
-    ordering_field = "position"
+    verbose_name_plural = "steps"
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Texts are short: several steps are to be seen at once."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and db_field.name in {"text", "template"}:
+            field.widget.attrs["rows"] = 4
+        return field
 
 
 @admin.register(Sequence)
@@ -58,18 +78,22 @@ class SequenceAdmin(OwnedAdmin):
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
-        """A sequence has no state and no way before it exists."""
+        """A sequence has no state and no way before it exists; the way stands above where the steps are in force."""
         fieldsets = super().get_fieldsets(request, obj)
-        if obj is not None:
-            return fieldsets
+        shut = {"state_label", "way"} if obj is None else {"way"} if not differs(obj) else set[str]()
         (_, first), *rest = fieldsets
-        fields = [name for name in first["fields"] if name not in {"state_label", "way"}]
+        fields = [name for name in first["fields"] if name not in shut]
         return [(None, {**first, "fields": fields}), *rest]
 
     def get_urls(self) -> list[URLPattern]:
         """The moving part of a sequence's page."""
         view = self.admin_site.admin_view(self.progress_view)
-        return [path("<int:object_id>/progress/", view, name="sequences_sequence_progress"), *super().get_urls()]
+        report = self.admin_site.admin_view(self.report_view)
+        return [
+            path("<int:object_id>/progress/", view, name="sequences_sequence_progress"),
+            path("<int:object_id>/report/", report, name="sequences_sequence_report"),
+            *super().get_urls(),
+        ]
 
     def get_actions_detail(self, request: HttpRequest, object_id: int) -> list[Any]:
         """Only what applies to the sequence as it is."""
@@ -110,6 +134,11 @@ class SequenceAdmin(OwnedAdmin):
         sequence = visible_or_404(self, request, str(object_id))
         return fragment(template="admin/sequences/sequence_state.html", context=state_of(sequence, now=timezone.now()))
 
+    def report_view(self, request: HttpRequest, object_id: int) -> Any:
+        """The device report: all of it or one step, device by device, and the leads behind every number."""
+        sequence = visible_or_404(self, request, str(object_id))
+        return report_view(request, model_admin=self, subject=subject_of(sequence))
+
     def attach(self, request: HttpRequest, rows: list[Sequence]) -> None:
         """Steps and enrolments of the sequences on this page: four queries, none of them over enrolments."""
         steps = dict(Step.objects.filter(sequence__in=rows).order_by().values_list("sequence_id").annotate(Count("id")))
@@ -118,10 +147,10 @@ class SequenceAdmin(OwnedAdmin):
             row.step_count = steps.get(row.pk, 0)  # type: ignore[attr-defined]
             row.far = found[row.pk]  # type: ignore[attr-defined]
 
-    @display(description="State", ordering="state", label=SEQUENCE_COLOURS)
-    def state_label(self, sequence: Sequence) -> tuple[str, str]:
+    @display(description="State", ordering="state")
+    def state_label(self, sequence: Sequence) -> SafeString:
         """The state, coloured."""
-        return sequence.state, sequence.get_state_display()
+        return label(sequence.get_state_display(), colour=SEQUENCE_COLOURS[SequenceState(sequence.state)])
 
     @display(description="The way")
     def way(self, sequence: Sequence) -> Any:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
 
 from devices.admin_pages import Question, change_url
 from messaging.admin_progress import bar
-from sequences import progress
+from messaging.admin_report import Part, Subject
+from sequences import editing, groups, progress, routes
 from sequences.editing import Preview
-from sequences.models import EnrolmentState, OnReply, Sequence, SequenceState, StepFields
+from sequences.models import EnrolmentState, OnReply, Sequence, SequenceState, StepFields, StepVersion
 
 SEQUENCE_COLOURS = {
     SequenceState.DRAFT: "default",
@@ -83,15 +84,16 @@ def timeline(sequence: Sequence) -> SafeString | str:
     steps = list(sequence.steps.order_by("position"))
     if not steps:
         return "No steps yet: add the first one below."
-    rows = [
-        (step.position, when(step, first=number == 0), step.text[:120], then(step)) for number, step in enumerate(steps)
+    shown = [
+        {
+            "position": step.position,
+            "words": routes.draft_stop(step).words,
+            "when": when(step, first=number == 0),
+            "then": then(step),
+        }
+        for number, step in enumerate(steps)
     ]
-    return format_html(
-        '<ol class="fl-way">{}</ol>',
-        format_html_join(
-            "", '<li value="{}"><strong>{}</strong><br><bdi>{}</bdi> <span class="fl-muted">{}</span></li>', rows
-        ),
-    )
+    return SafeString(render_to_string("admin/sequences/way.html", {"steps": shown}))
 
 
 def edit_question(sequence: Sequence, seen: Preview) -> Question:
@@ -116,6 +118,30 @@ def edit_question(sequence: Sequence, seen: Preview) -> Question:
     )
 
 
+def subject_of(sequence: Sequence) -> Subject:
+    """What the device report is about: the sequence, and each of its steps that has sent anything."""
+    by_step = groups.batches_by_step(sequence)
+    names = {step.key: step_name(step.position, step.text) for step in progress.by_step(sequence)}
+    return Subject(
+        key=f"sequence-{sequence.pk}",
+        name=str(sequence),
+        row=sequence,
+        batches=tuple(batch for batches in by_step.values() for batch in batches),
+        parts=tuple(
+            Part(f"sequence-{sequence.pk}-{key}", name, tuple(by_step[key]))
+            for key, name in names.items()
+            if key in by_step
+        ),
+        part_word="Step",
+        back=change_url(sequence),
+    )
+
+
+def step_name(position: int, text: str) -> str:
+    """A step in a line: “2. Still there?”."""
+    return f"{position}. {text}" if position else text
+
+
 def state_of(sequence: Sequence, *, now: datetime) -> dict[str, Any]:
     """What the moving part of a sequence's page shows."""
     whole = progress.of([sequence], now=now)[sequence.pk]
@@ -137,6 +163,40 @@ def state_of(sequence: Sequence, *, now: datetime) -> dict[str, Any]:
         "ends_at": localtime(whole.ends_at) if whole.ends_at else None,
         "enrolments_url": enrolments,
         "tiles": [(word, number, note, f"{enrolments}&state__exact={value}") for word, value, number, note in states],
-        "steps": [(step, bar(step.messages)) for step in progress.by_step(sequence)],
-        "devices": progress.by_device(sequence)[:50],
+        "steps": _steps(sequence),
+        "draft_differs": sequence.version_id is not None and differs(sequence),
+        "report_url": reverse("admin:sequences_sequence_report", args=[sequence.pk]),
+        "devices": progress.by_device(sequence)[:10],
     }
+
+
+def _steps(sequence: Sequence) -> list[dict[str, Any]]:
+    """The steps in force, each with its numbers; before them what was taken out and has messages still."""
+    rows = {row.key: row for row in StepVersion.objects.filter(version=sequence.version_id)}
+    found: list[dict[str, Any]] = []
+    first = True
+    for step in progress.by_step(sequence):
+        row = rows.get(step.key)
+        report = (
+            f"{reverse('admin:sequences_sequence_report', args=[sequence.pk])}?part=sequence-{sequence.pk}-{step.key}"
+        )
+        found.append(
+            {
+                "position": step.position,
+                "words": step.text,
+                "when": when(row, first=first) if row is not None else "",
+                "then": then(row) if row is not None else "",
+                "step": step,
+                "bar": bar(step.messages),
+                "report_url": report if step.messages.total else "",
+            }
+        )
+        first = first and row is None
+    return found
+
+
+def differs(sequence: Sequence) -> bool:
+    """Whether the draft is another than what is in force, if anything is."""
+    if sequence.version_id is None:
+        return True
+    return bool(editing.differences(routes.in_force(sequence), routes.drafted(sequence)))

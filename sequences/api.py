@@ -38,9 +38,7 @@ class SequenceSerializer(OwnedSerializer):
 
     state = SequenceStateField(choices=SequenceState.choices, read_only=True)
     steps = StepSerializer(many=True, required=False, help_text="All of them, in their order; the list is replaced.")
-    version = serializers.IntegerField(
-        source="version.number", read_only=True, default=None, allow_null=True, help_text="Of the steps in force."
-    )
+    version = serializers.SerializerMethodField(help_text="Of the steps in force; null while there are none.")
 
     class Meta:
         model = Sequence
@@ -49,6 +47,10 @@ class SequenceSerializer(OwnedSerializer):
             "time_zone", "next_sequence", "delay_min_seconds", "delay_max_seconds", "steps", "version", "created_at",
         ]  # fmt: skip
         read_only_fields = ["owner", "created_at"]
+
+    def get_version(self, sequence: Sequence) -> int | None:
+        """Not by ``source``: where there is none, a PATCH's answer would leave the field out."""
+        return sequence.version.number if sequence.version is not None else None
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """The row by itself, then its steps as they would stand."""

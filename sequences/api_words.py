@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from devices.api_base import OwnedRelation
 from messaging.services import Counts
 from sequences.models import EnrolmentState, EntrySource, OnReply, SequenceState, Step, StepVersion, Version
 
@@ -36,6 +38,14 @@ class OnReplyField(serializers.ChoiceField):
     """What a reply does, as one named set in the description of the API."""
 
 
+_CONTENT_FIELDS = ["content_type", "text", "media", "template", "greeting", "on_missing"]
+
+
+@extend_schema_field(OpenApiTypes.OBJECT)
+class StepTemplateField(serializers.JSONField):
+    """An approved template as an object; the model says what is wrong with it."""
+
+
 class StepsSerializer(serializers.ListSerializer[Step]):
     """Steps in a list: what says nothing of its position has the one in the list."""
 
@@ -49,6 +59,8 @@ class StepsSerializer(serializers.ListSerializer[Step]):
 class StepSerializer(serializers.ModelSerializer[Step]):
     """One step of the draft. ``key`` names one that is there already; without it the step is new."""
 
+    serializer_related_field = OwnedRelation
+    template = StepTemplateField(required=False, allow_null=True)
     key = serializers.IntegerField(source="pk", required=False, min_value=1, help_text="Of a step that is there.")
     on_reply = OnReplyField(choices=OnReply.choices, default="", allow_blank=True)
     position = serializers.IntegerField(
@@ -58,7 +70,7 @@ class StepSerializer(serializers.ModelSerializer[Step]):
     class Meta:
         model = Step
         list_serializer_class = StepsSerializer
-        fields = ["key", *_STEP_FIELDS, "text"]
+        fields = ["key", *_STEP_FIELDS, *_CONTENT_FIELDS]
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Let the model judge the step as it would be."""

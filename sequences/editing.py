@@ -18,9 +18,13 @@ import structlog
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Count, Q
+from django.db.models import Count, Exists, OuterRef, Q
 
+from devices.models import Device
+from leads.models import Lead
 from messaging import adding
+from messaging.content.check import check_content
+from messaging.content.shape import parse
 from messaging.models import Batch
 from messaging.states import UNSENT
 from sequences import routes, walking
@@ -101,7 +105,25 @@ def problems_of(sequence: Sequence) -> list[Problem]:
             if target is not None and target > last:
                 text = f"Step {step.position}: there is no step {target} to go to."
                 found.append(Problem(f"steps.{step.position}.{name}", "does_not_exist", text))
-    return found
+    return found or _cannot_carry(sequence, steps)
+
+
+def _cannot_carry(sequence: Sequence, steps: Iterable[Step]) -> list[Problem]:
+    """What the gateways of the devices that leads hang on cannot carry of these steps.
+
+    A gateway's window for free text is not asked about: whether it is open depends on what the lead will have written.
+    """
+    devices = Device.objects.filter(Exists(Lead.objects.filter(device=OuterRef("pk"))), owner=sequence.owner_id)
+    gateways = set(devices.order_by().values_list("gateway", flat=True).distinct())
+    return [
+        Problem(
+            f"steps.{step.position}.{'content_type' if each.field == 'type' else each.field}",
+            each.code,
+            f"Step {step.position}: {each.text}",
+        )
+        for step in steps
+        for each in check_content(parse(step.content), owner_id=sequence.owner_id, gateways=gateways, bulk=False)
+    ]
 
 
 class StepsRefused(Exception):  # noqa: N818 - reads as a fact
@@ -160,7 +182,7 @@ def preview(sequence: Sequence) -> Preview:
         for stop in (*_ahead(new, at), *(stop for stop in _ahead(old, next_key) if new.stop(stop.key) is None)):
             ahead[stop.key] = ahead.get(stop.key, 0) + number
     changes = [
-        Change(kind, stop.position, str(stop.content.get("text", "")), ahead.get(stop.key, 0), waiting.get(stop.key, 0))
+        Change(kind, stop.position, stop.words, ahead.get(stop.key, 0), waiting.get(stop.key, 0))
         for kind, stop in differences(old, new)
     ]
     return Preview(digest_of(new), tuple(changes), sum(row[2] for row in groups), tuple(problems_of(sequence)))

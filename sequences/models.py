@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from zoneinfo import available_timezones
 
 from django.conf import settings
@@ -15,8 +14,7 @@ from django.utils import timezone
 
 from devices.access import Access, OwnedQuerySet
 from leads.models import Lead
-from messaging.content.problems import TemplateProblem
-from messaging.content.wording import check_template
+from messaging.content.fields import ContentFields
 from messaging.models import Batch, Message
 
 
@@ -167,7 +165,7 @@ class StepFields(models.Model):
         abstract = True
 
 
-class Step(StepFields):
+class Step(ContentFields, StepFields):
     """One message of a sequence as its author has it in front of them. What is sent is a version of it.
 
     Its key stays the same from version to version, so that a lead in the middle finds its place again.
@@ -176,8 +174,6 @@ class Step(StepFields):
     access = Access(owner="sequence__owner")
 
     sequence = models.ForeignKey(Sequence, on_delete=models.CASCADE, related_name="steps")
-    text = models.TextField(help_text="Variables as {{ name }}; a fallback as {{ name or 'friend' }}.")
-
     objects = OwnedQuerySet.as_manager()
 
     class Meta:
@@ -190,11 +186,6 @@ class Step(StepFields):
 
     def __str__(self) -> str:
         return f"{self.sequence}, step {self.position}"
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """What its batch carries: whatever a batch can."""
-        return {"type": "text", "text": self.text}
 
     def clean(self) -> None:
         """Problems a person can fix, each at its field."""
@@ -209,10 +200,7 @@ class Step(StepFields):
             target = getattr(self, name)
             if target is not None and self.position is not None and target <= self.position:
                 errors[name] = "Name the position of a later step: a sequence never goes back."
-        try:
-            check_template(self.text)
-        except TemplateProblem as problem:
-            errors["text"] = str(problem)
+        errors |= self.content_problems()
         if errors:
             raise ValidationError(errors)
 

@@ -96,7 +96,7 @@ def by_step(sequence: Sequence) -> list[StepProgress]:
             StepProgress(
                 key=key,
                 position=stop.position if stop else 0,
-                text=str(stop.content.get("text", "")) if stop else "Taken out",
+                text=stop.words if stop else "Taken out",
                 ahead=_sum(here, EnrolmentState.ACTIVE) + _sum(here, EnrolmentState.PAUSED),
                 completed=_sum(here, EnrolmentState.COMPLETED),
                 replied=exited.get("reply", 0),

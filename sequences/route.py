@@ -29,6 +29,15 @@ class Stop:
     revision: int = 1
     content: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def words(self) -> str:
+        """What it says, in a line: its text, or else what kind of thing it sends."""
+        kind = str(self.content.get("type", "text"))
+        text = str(self.content.get("text") or "")
+        if kind == "template":
+            return text or f"Template {(self.content.get('template') or {}).get('name', '')}".strip()
+        return f"{kind.capitalize()}: {text}" if kind != "text" and text else text or kind.capitalize()
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

@@ -56,6 +56,8 @@ def _start() -> None:
     environment = _stack.environment()
     for name in _EXPORTED:
         os.environ[name] = environment[name]
+    # a machine that is busy with other things may stand still for long, and takes nobody's transaction away for it
+    os.environ.setdefault("FLOTILLA_IDLE_TRANSACTION_SECONDS", "80")
 
 
 def _own_stack(root: Path) -> LocalStack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 
@@ -11,8 +12,16 @@ from config.audit_models import AuditEntry
 from devices.api_base import OwnedViewSet
 
 
+@extend_schema_field({"type": ["object", "null"], "additionalProperties": True})
+class _Row(serializers.JSONField):
+    """Fields of a row by name, or null."""
+
+
 class AuditEntrySerializer(serializers.ModelSerializer[Any]):
     """Who did what, when, to which row, from where."""
+
+    before = _Row(read_only=True, help_text="Fields as they were; of a change, only those that changed.")
+    after = _Row(read_only=True, help_text="Fields as they became. Secrets are hidden.")
 
     class Meta:
         model = AuditEntry

@@ -61,7 +61,7 @@ class DeviceEndpoint(DeviceViewSet):
             OpenApiParameter("expect", int, description="How many messages go; needed where there are any."),
             OpenApiParameter("leads", str, enum=["keep", "delete"], description="What becomes of its leads (keep)."),
         ],
-        responses=DeviceHoldsSerializer,
+        responses={200: DeviceHoldsSerializer},
     )
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002 - DRF's signature
         """Delete the device with its messages and replies, in one transaction; says how many."""
@@ -82,7 +82,7 @@ class DeviceEndpoint(DeviceViewSet):
 class LeadEndpoint(LeadViewSet):
     """People who may be written to."""
 
-    @extend_schema(parameters=[DRY_RUN], responses=LeadHoldsSerializer)
+    @extend_schema(parameters=[DRY_RUN], responses={200: LeadHoldsSerializer})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002 - DRF's signature
         """Delete the lead with its history; says what went and what stays. A refusal outlives it."""
         asked, lead = _asked(request), self.get_object()

@@ -36,9 +36,14 @@ HEADER = "Idempotency-Key"
 REPLAY_HEADER = "Idempotent-Replay"
 PREFIX = "/api/v1/"
 EXEMPT = (
-    *("/api/v1/auth/", "/api/v1/leads/sources"),  # answers hold secrets, which are never stored readable
+    *(
+        "/api/v1/auth/",
+        "/api/v1/tokens",
+        "/api/v1/leads/sources",
+    ),  # answers hold secrets, which are never stored readable
     "/api/v1/media",  # stored once by content in any case; a file may be fetched, for which no transaction waits
 )
+_SECRET_ANSWERS = re.compile(r"/api/v1/subscribers(/[^/]+/rotate)?/?")
 WAIT_SECONDS = 10
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -59,7 +64,7 @@ class IdempotencyMiddleware:
         key = request.headers.get(HEADER)
         if key is None or request.method != "POST" or not request.path.startswith(PREFIX):
             return self.get_response(request)
-        if request.path.startswith(EXEMPT):
+        if is_exempt(request.path):
             return self.get_response(request)
         user = _user_of(request)
         if user is None:
@@ -95,6 +100,11 @@ class IdempotencyMiddleware:
                 body=response.content,
             )
         return response
+
+
+def is_exempt(path: str) -> bool:
+    """Whether POSTs to this address keep no answers."""
+    return path.startswith(EXEMPT) or _SECRET_ANSWERS.fullmatch(path) is not None
 
 
 def fingerprint_of(request: HttpRequest) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import (
     NON_FIELD_ERRORS,
     PermissionDenied,
@@ -38,8 +39,11 @@ CODES: dict[str, tuple[int, str]] = {
     "idempotency_key_invalid": (400, "The Idempotency-Key cannot be used"),
     "not_authenticated": (401, "Log in first"),
     "authentication_failed": (401, "The credentials are not right"),
+    "second_factor_required": (401, "The code of the authenticator app is missing"),
     "bad_signature": (401, "The signature does not fit"),
     "permission_denied": (403, "This is not allowed"),
+    "scope_missing": (403, "The token does not reach this far"),
+    "second_factor_owed": (403, "This account needs a second factor first"),
     "not_found": (404, "There is nothing here for you"),
     "method_not_allowed": (405, "This address does not take that method"),
     "not_acceptable": (406, "The answer cannot be given in that format"),
@@ -138,7 +142,8 @@ def problem_of(exc: Exception) -> Problem | None:
         case IntegrityError() | DataError():
             return _of_database(exc)
         case RequestDataTooBig():
-            return Problem("too_large", "The body is larger than this server takes.")
+            most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+            return Problem("too_large", f"Without its files, a body may have {most} bytes (FLOTILLA_BODY_MAX_MB).")
         case SuspiciousOperation():
             return Problem("bad_request", "The request cannot be understood.")
     return _refusal(exc)
@@ -157,7 +162,7 @@ def _of_api_exception(exc: exceptions.APIException) -> Problem:
     text = str(detail) if isinstance(detail, str) else "; ".join(error.message for error in _flat(detail))
     if isinstance(exc, exceptions.NotFound):
         return Problem("not_found", text)
-    return Problem(code, text, status=exc.status_code)
+    return Problem(code, text, tuple(getattr(exc, "errors", ())), status=exc.status_code)
 
 
 def _flat(detail: Any, path: tuple[str, ...] = ()) -> Iterator[FieldError]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
 from drf_spectacular.generators import SchemaGenerator
 
-from config.api.idempotency import EXEMPT, HEADER, REPLAY_HEADER
+from config.api.idempotency import HEADER, REPLAY_HEADER, is_exempt
 from config.api.problems import CODES, MEDIA_TYPE
 
 _METHODS = {"get", "post", "put", "patch", "delete"}
@@ -25,6 +26,19 @@ _KEY_PARAMETER = {
 _REPLAY = {"schema": {"type": "string", "enum": ["true"]}, "description": f"Sent when a {HEADER} was seen before."}
 
 
+class ScopedTokenScheme(KnoxTokenScheme):
+    """Our tokens look as knox' do."""
+
+    target_class = "config.api.token_auth.ScopedTokens"
+
+
+_RATE = {
+    "RateLimit-Limit": {"schema": {"type": "integer"}, "description": "Requests per minute, or what else is set."},
+    "RateLimit-Remaining": {"schema": {"type": "integer"}, "description": "How many of them are left."},
+    "RateLimit-Reset": {"schema": {"type": "integer"}, "description": "Seconds until there are more again."},
+}
+
+
 class Generator(SchemaGenerator):
     """Adds to every operation what no view has to say for itself."""
 
@@ -38,6 +52,7 @@ class Generator(SchemaGenerator):
             for method, operation in operations.items():
                 if method in _METHODS:
                     _complete(operation, path=path, method=method)
+                    _one_body(operation, schemas=components["schemas"])
         return document
 
 
@@ -46,11 +61,28 @@ def _complete(operation: dict[str, Any], *, path: str, method: str) -> None:
     responses = operation.setdefault("responses", {})
     for status in _error_statuses(operation, path=path, method=method):
         responses.setdefault(status, {"$ref": "#/components/responses/Problem"})
-    if method == "post" and not path.startswith(EXEMPT):
+    if not path.startswith("/api/v1/auth/token"):
+        for status, response in responses.items():
+            if status.startswith("2"):
+                response.setdefault("headers", {}).update(_RATE)
+    if method == "post" and not is_exempt(path):
         operation.setdefault("parameters", []).append(_KEY_PARAMETER)
         for status, response in responses.items():
             if status.startswith("2"):
                 response.setdefault("headers", {})[REPLAY_HEADER] = _REPLAY
+
+
+def _one_body(operation: dict[str, Any], *, schemas: dict[str, Any]) -> None:
+    """JSON, and beside it multipart where a file may come along. Forms are taken as well, but nobody needs the choice:
+    generated clients and pages would offer each body three times."""
+    content = operation.get("requestBody", {}).get("content", {})
+    if "application/json" not in content:
+        return
+    content.pop("application/x-www-form-urlencoded", None)
+    schema = content.get("multipart/form-data", {}).get("schema", {})
+    named = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
+    if not any(each.get("format") == "binary" for each in named.get("properties", {}).values()):
+        content.pop("multipart/form-data", None)
 
 
 def _error_statuses(operation: dict[str, Any], *, path: str, method: str) -> list[str]:

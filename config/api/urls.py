@@ -14,19 +14,24 @@ from config.api.deleting import DeviceEndpoint, LeadEndpoint
 from config.api.health import HealthView, StatsView
 from config.api.merge import MergeView
 from config.api.schema import Generator
-from config.api.tokens import LogoutView, TokenView
+from config.api.tokens import LogoutView, TokenView, TokenViewSet
 from devices.api import PoolViewSet
+from devices.api_batch import DeviceBatchView
 from devices.api_webhook import WebhookView
+from leads.api_batch import LeadBatchView
 from leads.api_bulk import BulkView
 from leads.api_consent import WaiversView, WaiverView
 from leads.api_imports import LeadImportViewSet
 from leads.api_segments import SegmentViewSet
 from leads.api_sources import LeadSourceViewSet
 from messaging.api import MessageViewSet
+from messaging.api_disclose import DiscloseView
 from messaging.api_erase import EraseView
 from messaging.api_halt import HaltView
 from messaging.api_history import HistoryView
 from messaging.api_media import MediaViewSet
+from messaging.api_operations import FailedViewSet, QueuesView, WorkersView
+from messaging.api_outgoing import DeliveryViewSet, SubscriberViewSet
 from messaging.api_transfer import TransferView
 from sequences.api import EnrolmentViewSet, SequenceViewSet
 
@@ -42,20 +47,30 @@ router.register("campaigns", CampaignViewSet)
 router.register("runs", RunViewSet)
 router.register("messages", MessageViewSet)
 router.register("media", MediaViewSet, basename="media")
+router.register("subscribers", SubscriberViewSet)
+router.register("deliveries", DeliveryViewSet)
 router.register("sequences", SequenceViewSet)
 router.register("enrolments", EnrolmentViewSet)
 
 v1 = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/logout", LogoutView.as_view(), name="logout"),
+    path("tokens", TokenViewSet.as_view({"get": "list", "post": "create"}), name="tokens"),
+    path("tokens/<uuid:pk>", TokenViewSet.as_view({"get": "retrieve", "delete": "destroy"}), name="token-detail"),
     path("devices/<int:pk>/webhook", WebhookView.as_view(), name="device-webhook"),
     path("health", HealthView.as_view(), name="health"),
     path("stats", StatsView.as_view(), name="stats"),
+    path("workers", WorkersView.as_view(), name="workers"),
+    path("queues", QueuesView.as_view(), name="queues"),
+    path("failed", FailedViewSet.as_view({"get": "list"}), name="failed"),
+    path("devices/batch", DeviceBatchView.as_view(), name="devices-batch"),
+    path("leads/batch", LeadBatchView.as_view(), name="leads-batch"),
     path("halt", HaltView.as_view(), name="halt"),
     path("leads/bulk", BulkView.as_view(), name="leads-bulk"),
     path("leads/transfer", TransferView.as_view(), name="leads-transfer"),
     path("leads/<int:pk>/merge", MergeView.as_view(), name="lead-merge"),
     path("leads/<int:pk>/history", HistoryView.as_view(), name="lead-history"),
+    path("leads/<int:pk>/export", DiscloseView.as_view(), name="lead-export"),
     path("leads/<int:pk>/erase", EraseView.as_view(), name="lead-erase"),
     path("consent/waivers", WaiversView.as_view(), name="consent-waivers"),
     path("consent/waivers/<int:pk>", WaiverView.as_view(), name="consent-waiver"),

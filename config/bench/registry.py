@@ -6,11 +6,13 @@ from config.bench import (
     end_to_end,
     enrolments,
     fan_out,
+    flower,
     imports,
     mixed_fleet,
     pacing,
     queues,
     release,
+    reports,
     segments,
     single_device,
 )
@@ -24,9 +26,11 @@ BENCHES: tuple[Bench, ...] = (
     fan_out.BENCH,
     imports.BENCH,
     release.BENCH,
+    reports.BENCH,
     segments.BENCH,
     mixed_fleet.BENCH,
     enrolments.BENCH,
+    flower.BENCH,
 )
 
 BY_NAME: dict[str, Bench] = {bench.name: bench for bench in BENCHES}

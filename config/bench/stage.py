@@ -45,6 +45,7 @@ class Playing:
     url: str
     witness: Judge
     names: Mapping[int, str]
+    flower_url: str
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,7 @@ class Stage:
         ``names`` are those of :func:`config.stack.programs.programs`, once for each process; the simulator is always
         among them.
         """
-        port = any_free_port()
-        ports = Ports(web=port, flower=port, simulator=port)
+        ports = Ports(web=any_free_port(), flower=any_free_port(), simulator=any_free_port())
         environment = {**self.environment, "FLOTILLA_SHARDS": str(SHARDS), **(env or {})}
         url = ports.urls()["simulator"]
         environment["FLOTILLA_GATEWAY_URLS"] = ",".join(f"{kind}={url}{path}" for kind, path in DIALECTS.items())
@@ -176,6 +176,7 @@ class Stage:
                 url=url,
                 witness=Judge(url=url, token=self.environment["SIMULATOR_CONTROL_TOKEN"]),
                 names={child.pid: child.name for child in started},
+                flower_url=ports.urls()["flower"],
             )
         finally:
             for child in reversed(started):

@@ -1,7 +1,8 @@
 """Workers that are late: with the look before their claim, and with the record after their call.
 
-As a thread that slept between its look and its claim would, a task sometimes goes on with what it was told of an
-earlier release. Only the claim's fence stops it; then the task is dropped, and its twin or the recovery does the work.
+A thread sometimes sleeps between its look and its claim, and its twin is faster. And as one that slept for long would,
+a task sometimes goes on with what it was told of an earlier release. Only the claim's fence stops either; then the task
+is dropped, and its twin or the recovery does the work.
 
 As one would whose connection broke after the commit, a worker sometimes writes down the same outcome again, when the
 message may be somewhere else by then. Only the record's fence stops that.
@@ -10,6 +11,7 @@ message may be somewhere else by then. Only the record's fence stops that.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from random import Random
@@ -23,6 +25,8 @@ from messaging.states import State
 
 CHANCE: Final = 0.6
 """Of an outdated look, where there was an earlier one."""
+NAP_CHANCE: Final = 0.05
+NAP_SECONDS: Final = (0.02, 0.3)
 AGAIN_CHANCE: Final = 0.05
 """Of a second record of what was accepted; other outcomes, which lead to another send, are always told again."""
 AGAIN_SECONDS: Final = (0.3, 2.0)
@@ -40,6 +44,8 @@ def outdated(peek: Peek, *, rng: Random) -> Peek:
         job = peek(sender, message_id, release_no)
         if job is None:
             return None
+        if rng.random() < NAP_CHANCE:
+            time.sleep(rng.uniform(*NAP_SECONDS))
         earlier = seen.setdefault(message_id, job)
         return earlier if earlier.release_no != job.release_no and rng.random() < CHANCE else job
 

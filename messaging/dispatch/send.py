@@ -13,7 +13,7 @@ import psycopg2
 import structlog
 from django.conf import settings
 
-from devices.clients import ClientRegistry, RefreshFailed, shared_registry
+from devices.clients import ClientRegistry, RefreshFailed
 from devices.gateways import registry as gateways
 from devices.gateways.base import Outcome, Outgoing, Unknown
 from devices.services import CAP_REACHED, OUTSIDE_WINDOW
@@ -22,13 +22,13 @@ from messaging.content.prepare import Prepared, prepare
 from messaging.content.problems import TemplateProblem, ValueMissing
 from messaging.dispatch import bans, courtesy, holding
 from messaging.dispatch import statements as sql
-from messaging.dispatch.breaker import Breaker, met_somebody, shared_breaker
+from messaging.dispatch.breaker import Breaker, met_somebody
 from messaging.dispatch.combining import FailedTogether
-from messaging.dispatch.convoy import Convoy, shared_convoy
+from messaging.dispatch.convoy import Convoy
 from messaging.dispatch.decide import Decision, decide
 from messaging.dispatch.fate import own_lease, unclaim
 from messaging.dispatch.job import Job, job_of
-from messaging.dispatch.pool import Pool, Row, is_away, shared_pool
+from messaging.dispatch.pool import Pool, Row, is_away
 from messaging.dispatch.publish import publish
 from messaging.dispatch.reconnect import call_a_person, refresh_failed
 from messaging.dispatch.release import hand_over
@@ -83,6 +83,8 @@ class Sender:
         self.breaker = breaker or Breaker()
         self.clients = clients
         self.rng = rng
+        self.failed: list[int] = []
+        """Messages that failed for good in the hands of this sender."""
 
     def carry(self, *, message_id: int, release_no: int) -> int:
         """Send a message, then its device's next ones for as long as they are due at once. Returns how many.
@@ -287,6 +289,8 @@ class Sender:
             )  # fmt: skip
         if decision.banned:
             bans.pause_batch_of(message_id=job.message_id, pool=self.pool)
+        if decision.state is State.FAILED:
+            self.failed.append(job.message_id)
         if decision.state is not State.SENT:
             log.info(
                 "send.not_accepted", message_id=job.message_id, device_id=job.device_id, outcome=decision.outcome,
@@ -365,6 +369,8 @@ class Sender:
         self.pool.execute(
             sql.END_UNSENT, {**job.key, "state": state.value, "error_code": code, "error_text": text[:300]}
         )
+        if state is State.FAILED:
+            self.failed.append(job.message_id)
         log.info("send.ended", message_id=job.message_id, state=state.value, code=code)
         return Result.ENDED
 
@@ -378,15 +384,3 @@ class Sender:
 def _subject(job: Job) -> str:
     """The address as an incident names it."""
     return f"{job.gateway} {job.base_url}".strip()
-
-
-def carry(*, message_id: int, release_no: int) -> int:
-    """Entry point of the send task: :meth:`Sender.carry` with this process's pool and clients."""
-    sender = Sender(
-        pool=shared_pool(),
-        clients=shared_registry(),
-        rng=Random(),  # noqa: S311 - a rhythm, not a secret
-        convoy=shared_convoy(),
-        breaker=shared_breaker(),
-    )
-    return sender.carry(message_id=message_id, release_no=release_no)

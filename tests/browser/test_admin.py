@@ -21,7 +21,7 @@ from tests.factories import make_batch, make_campaign, make_device, make_leads, 
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-DEADLINE_MS = 20_000
+DEADLINE_MS = 60_000
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from tests.config.role_world import World
 
 PREFIXES = {
     "leads": "lead", "consent/waivers": "waiver", "consentwaiver": "waiver", "inboundmessage": "reply",
-    "mediafile": "media", "leadsource": "leads/sources", "leadimport": "leads/imports", "authtoken": "token",
-    "auditentry": "audit",
+    "mediafile": "media", "leadsource": "leads/sources", "leadimport": "leads/imports", "apitoken": "token",
+    "auditentry": "audit", "delivery": "deliveries",
 }  # fmt: skip
 """Where a part of an address is not a row's name in :class:`World` (or its plural): that name."""
 GROUP = re.compile(r"<(?:\w+:)?(\w+)>|\(\?P<(\w+)>[^)]*\)")

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.contrib.auth.models import Group, User
 from django.utils import timezone
-from knox.models import AuthToken
 
+from config.token_models import ApiToken
 from devices.models import Device, DeviceShare
 from leads.models import ConsentWaiver
 from messaging import halting
@@ -41,7 +41,7 @@ def build() -> World:
         gateway="simulator", event_id="in-1", device=device, lead=lead, phone=lead.phone, text="hi",
         written_at=now, received_at=now,
     )  # fmt: skip
-    token, _ = AuthToken.objects.create(user=owner)
+    token, _ = ApiToken.objects.create(user=owner)
     rows |= {
         "lead": lead.pk,
         "twin": twin.pk,
@@ -52,6 +52,7 @@ def build() -> World:
         "user": owner.pk,
         "group": Group.objects.get_or_create(name="ops")[0].pk,
         "token": token.pk,
+        "tokens": token.public_id,
     }
     return World(owner, device, rows)
 

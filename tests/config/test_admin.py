@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,16 +13,16 @@ from django.contrib.auth.models import Group, User
 from django.contrib.staticfiles import finders
 from django.test import Client, RequestFactory
 from django.utils import timezone
-from knox.models import AuthToken
 
 from campaigns import services
+from config.token_models import ApiToken
 from devices.models import DeviceShare
 from messaging.models import Message, Stream
 from tests.factories import make_batch, make_campaign, make_device, make_leads, make_pool, make_user, messages_of
 
 pytestmark = pytest.mark.django_db
 
-TOKENS = "/admin/knox/authtoken/"
+TOKENS = "/admin/config/apitoken/"
 USERS = "/admin/auth/user/"
 
 
@@ -244,40 +245,52 @@ def test_users_are_made_inactive_not_deleted_and_roles_are_read_only() -> None:
 # -- Tokens ------------------------------------------------------------------------------------------------------------
 
 
+def new_token(user: User, **changes: Any) -> dict[str, Any]:
+    """What the form sends."""
+    given = {"user": str(user.pk), "name": "web shop", "scopes": ["devices:read"], "expires_in_days": "7"}
+    return {**given, **changes}
+
+
 def test_a_token_is_shown_once_and_opens_the_api() -> None:
     me = make_user(role="staff")
     client = signed_in(me)
-    answer = client.post(f"{TOKENS}add/", {"user": str(me.pk)})
+    answer = client.post(f"{TOKENS}add/", new_token(me))
     token = answer.context["token"]
     assert token in answer.content.decode()
     assert "no-store" in answer["Cache-Control"]
-    assert AuthToken.objects.get().user == me
+    row = ApiToken.objects.get()
+    assert (row.user, row.name, row.scopes) == (me, "web shop", ["devices:read"])
+    assert timedelta(days=6) < row.expiry - timezone.now() <= timedelta(days=7)
     for address in (TOKENS, f"{TOKENS}add/", "/admin/"):
         assert token not in client.get(address).content.decode()
     assert Client().get("/api/v1/devices", headers={"Authorization": f"Token {token}"}).status_code == 200
+    assert Client().get("/api/v1/leads", headers={"Authorization": f"Token {token}"}).status_code == 403
+    assert "web shop" in client.get(TOKENS).content.decode()
+    endless = client.post(f"{TOKENS}add/", new_token(me, expires_in_days="100000"))
+    assert endless.context["form"].errors["expires_in_days"] == ["At most 90 days (FLOTILLA_TOKEN_DAYS)."]
 
 
 def test_tokens_are_private_and_made_for_oneself_only() -> None:
     me, other, boss = make_user(role="staff"), make_user(role="staff"), make_user(role="admin")
-    foreign, _token = AuthToken.objects.create(user=other)
+    foreign, _token = ApiToken.objects.create(user=other)
     client = signed_in(me)
-    assert foreign.token_key not in client.get(TOKENS).content.decode()
-    assert client.post(f"{TOKENS}add/", {"user": str(other.pk)}).context["token"] == ""
+    assert foreign.token_key[:8] not in client.get(TOKENS).content.decode()
+    assert client.post(f"{TOKENS}add/", new_token(other)).context["token"] == ""
     client.post(TOKENS, {"action": "revoke_tokens", "_selected_action": [foreign.pk], "confirmed": "yes"})
-    assert AuthToken.objects.get() == foreign
-    assert foreign.token_key in signed_in(boss).get(TOKENS).content.decode()
-    assert signed_in(boss).post(f"{TOKENS}add/", {"user": str(superuser().pk)}).context["token"] == ""
+    assert ApiToken.objects.get() == foreign
+    assert foreign.token_key[:8] in signed_in(boss).get(TOKENS).content.decode()
+    assert signed_in(boss).post(f"{TOKENS}add/", new_token(superuser())).context["token"] == ""
 
 
 def test_revoking_asks_first() -> None:
     me = make_user(role="staff")
-    row, _token = AuthToken.objects.create(user=me)
+    row, _token = ApiToken.objects.create(user=me)
     client = signed_in(me)
     chosen = {"action": "revoke_tokens", "_selected_action": [row.pk]}
     assert "Revoke 1 API tokens?" in client.post(TOKENS, chosen).content.decode()
-    assert AuthToken.objects.exists()
+    assert ApiToken.objects.exists()
     client.post(TOKENS, {**chosen, "confirmed": "yes"})
-    assert not AuthToken.objects.exists()
+    assert not ApiToken.objects.exists()
 
 
 def test_signing_in_without_a_destination_leads_home() -> None:

@@ -10,6 +10,7 @@ from django.test import Client
 from knox.models import get_token_model
 from rest_framework.test import APIClient, APIRequestFactory
 
+from config import knocking
 from config.api import throttles
 from tests.api_support import V1, caller, problem
 from tests.factories import make_user
@@ -91,7 +92,7 @@ def test_the_eleventh_try_in_a_minute_has_to_wait_even_with_the_right_password(u
 
 def test_without_the_counter_nobody_logs_in_but_work_is_accepted(user, monkeypatch):
     nowhere = RedisCache("redis://127.0.0.1:1/0", {})  # nothing listens on port 1
-    monkeypatch.setattr(throttles, "cache", nowhere)
+    monkeypatch.setattr(knocking, "cache", nowhere)
     problem(log_in(user.username), 503, "unavailable")
     throttle = throttles.UserThrottle()
     throttle.cache = nowhere

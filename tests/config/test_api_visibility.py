@@ -20,6 +20,8 @@ from devices.models import Device, DeviceShare, Pool
 from leads.models import LeadImport, LeadSource, Segment
 from leads.services import create_import
 from messaging.media.store import keep
+from messaging.outgoing import subscribing
+from messaging.outgoing.models import Subscriber
 from messaging.services import send_single
 from sequences.models import Enrolment, Sequence
 from tests.api_support import V1, caller, fields_of, problem
@@ -59,6 +61,12 @@ def _audit_entry(owner: User, device: Device) -> AuditEntry:
     return AuditEntry.objects.create(user=owner, action="POST x", event="insert", table="t", object_id=str(device.pk))
 
 
+def _subscriber(owner: User, device: Device) -> Subscriber:
+    return Subscriber.objects.get_or_create(
+        owner=owner, name="s", url="https://example.com/", kinds=["reply.received"]
+    )[0]
+
+
 def _import(owner: User, device: Device) -> LeadImport:
     return create_import(
         owner=owner, file=io.BytesIO(b"phone\n0123456789\n"), filename="x.csv", region="MY", consent_source="",
@@ -93,9 +101,15 @@ RESOURCES: dict[str, Resource] = {
     "messages": Resource(lambda owner, device: send_single(owner=owner, text="Hi", phone="+60123456780", device=device,
                                                            now=timezone.now()),
                          shared=True, post={"phone": "+60123456789", "text": "Hi"}, deletable=True,
+                         actions=("retry",),
                          together=("retry", "settle", "preview")),
     "media": Resource(lambda owner, device: keep(owner=owner, data=b"%PDF-1.7", name="p.pdf"),
                       post={"base64": "JVBERi0xLjc="}),
+    "subscribers": Resource(_subscriber, patch={"name": "renamed"},
+                            post={"name": "n", "url": "https://example.com/", "kinds": ["reply.received"]},
+                            deletable=True, actions=("rotate", "test", "replay")),
+    "deliveries": Resource(lambda owner, device: subscribing.test(subscriber=_subscriber(owner, device),
+                                                                  now=timezone.now())),
     "sequences": Resource(lambda owner, device: Sequence.objects.create(owner=owner, name="s"),
                           patch={"name": "renamed"}, post={"name": "n"}, deletable=True,
                           actions=("activate", "pause", "resume", "enrol", "apply-edit", "retry-failed"),

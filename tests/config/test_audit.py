@@ -56,7 +56,7 @@ def test_log_ins_good_and_bad_and_tokens_are_written_down():
         f"{V1}/auth/token", {"username": "ada", "password": "correct horse battery"}, content_type="application/json"
     )
     assert given.status_code in {200, 201}
-    tokens = entries(table="knox_authtoken")
+    tokens = entries(table="config_apitoken")
     assert {token.after["digest"] for token in tokens} <= {"(hidden)"}
     assert given.json()["token"] not in str([vars(entry) for entry in entries()])
 

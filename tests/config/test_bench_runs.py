@@ -18,6 +18,7 @@ from config.bench import (
     pacing,
     queues,
     release,
+    reports,
     seeding,
     segments,
     single_device,
@@ -209,5 +210,14 @@ def test_workers_get_none_of_the_products_secrets(stage):
     assert stage.environment["DATABASE_URL"] not in repr(stage)
 
 
+def test_reports(stage):
+    plan = reports.Plan(messages=400, devices=7, rounds=1, most_milliseconds=0.001, most_ratio=1e9)
+    lines = by_name(reports.run(stage, plan))
+    assert lines["reports"].holds is False
+    assert lines["reports_ten_times_the_rows"].holds is True
+    assert lines["reports_leads_sent"].our_median
+    assert lines["reports_leads_failed"].our_median
+
+
 def test_the_registry_knows_each_bench_once():
-    assert len(BY_NAME) == len(BENCHES) == 10
+    assert len(BY_NAME) == len(BENCHES) == 12

@@ -7,9 +7,14 @@ import socket
 
 import pytest
 import redis
+from cryptography.fernet import Fernet
 from django.core.management import call_command
+from django.utils import timezone
 
 from config import doctor
+from devices.gateways.simulator import SimulatorDriver
+from leads import suppression
+from leads.models import Suppression
 from messaging.dispatch.publish import all_bells
 from tests.factories import make_device, make_user
 
@@ -87,6 +92,28 @@ def test_a_gateway_where_nobody_listens_is_found():
 
 
 @pytest.mark.django_db
+def test_a_simulator_that_only_the_workers_are_told_of_is_no_fault(settings, monkeypatch):
+    settings.FLOTILLA_GATEWAY_URLS = {}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(SimulatorDriver, "default_base_url", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        make_device(owner=make_user())
+        [(level, text)] = worst(doctor.gateways_answer())
+    assert level == "warning"
+    assert "not told" in text
+
+
+def test_a_broker_that_is_away_is_said_to_be_away(settings):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        settings.REDIS_URL = f"redis://:hunter2@127.0.0.1:{taken.getsockname()[1]}/0"
+        [finding] = doctor.broker_is_sound()
+    assert finding.level == "error"
+    assert "does not answer" in finding.text
+    assert "hunter2" not in finding.text + finding.remedy
+
+
+@pytest.mark.django_db
 def test_the_installation_is_asked_by_its_own_name(live_server, settings):
     settings.FLOTILLA_URL = live_server.url
     assert worst(doctor.webhooks_are_reachable()) == []
@@ -126,3 +153,21 @@ def test_the_command_says_every_remedy_and_ends_with_one():
     assert ended.value.code == 1
     assert "No worker answers" in out.getvalue()
     assert out.getvalue().count("→") == out.getvalue().count("ERROR") + out.getvalue().count("warning  ")
+
+
+@pytest.mark.django_db
+def test_keys_that_are_not_the_ones_of_the_rows_are_found(settings):
+    owner = make_user()
+    make_device(owner=owner)
+    why = Suppression.Reason.OPTED_OUT
+    suppression.suppress(owner_id=owner.pk, phone="+60123456789", reason=why, now=timezone.now())
+    assert worst(doctor.keys_fit_what_is_stored()) == []
+    there, settings.FIELD_KEYS = settings.FIELD_KEYS, [Fernet.generate_key().decode()]
+    [(level, text)] = worst(doctor.keys_fit_what_is_stored())
+    assert (level, "1 cannot be read" in text) == ("error", True)
+    settings.FIELD_KEYS = [*settings.FIELD_KEYS, *there]
+    assert worst(doctor.keys_fit_what_is_stored()) == []
+    settings.SUPPRESSION_KEYS = ["another key that is long enough"]
+    [(level, text)] = worst(doctor.keys_fit_what_is_stored())
+    assert level == "error"
+    assert "FLOTILLA_SUPPRESSION_KEYS" in text

@@ -25,19 +25,21 @@ API = {
     "devices": SHARED, "leads": SHARED, "messages": SHARED, "enrolments": SHARED,
     "pools": OWNED, "leads/imports": OWNED, "leads/sources": OWNED, "segments": OWNED, "campaigns": OWNED,
     "runs": OWNED, "media": OWNED, "sequences": OWNED, "consent/waivers": OWNED, "audit": OWNED,
+    "subscribers": OWNED, "deliveries": OWNED,
 }  # fmt: skip
 ADMIN = {
     "device": SHARED, "lead": SHARED, "message": SHARED, "inboundmessage": SHARED, "enrolment": SHARED,
     "pool": OWNED, "leadimport": OWNED, "leadsource": OWNED, "segment": OWNED, "campaign": OWNED, "run": OWNED,
     "mediafile": OWNED, "batch": OWNED, "sequence": OWNED, "consentwaiver": OWNED, "auditentry": OWNED,
-    "user": ALL, "group": ALL, "halt": ALL, "authtoken": ALL,
+    "subscriber": OWNED, "delivery": OWNED,
+    "user": ALL, "group": ALL, "halt": ALL, "apitoken": ALL,
 }  # fmt: skip
-READ_ONLY_PAGES = {"change", "history", "timeline", "progress"}
+READ_ONLY_PAGES = {"change", "history", "timeline", "progress", "life"}
 """Last parts of the pages of a row that those may open, too, with whom its device is shared."""
 SECRET = {"webhook", "pairing"}
 """Reading these is for those who may change the row."""
 OPEN_TO_ALL = {
-    "", "healthz", "readyz", "readyz/web", "metrics", "hooks/leads/<slug:key>", "hooks/<slug:gateway>",
+    "", "healthz", "readyz", "readyz/web", "metrics", "auth/flower", "hooks/leads/<slug:key>", "hooks/<slug:gateway>",
     "media/<str:token>", "status/<str:key>", "hooks/<slug:gateway>/<slug:key>",
     "api/v1/auth/token", "api/docs", "admin/login/", "admin/logout/",
 }  # fmt: skip
@@ -46,10 +48,15 @@ TO_THE_ROLE = {
     "api/v1/halt": {"get": READERS, "post": {"ops", "admin"}, "delete": {"admin"}},
     "api/v1/health": {"get": READERS},
     "api/v1/stats": {"get": READERS},
+    "api/v1/queues": {"get": READERS},
+    "api/v1/failed": {"get": READERS},
+    "api/v1/workers": {"get": {"ops", "admin"}},
     "api/v1/schema": {"get": {*READERS, "roleless"}},
     "api/v1/auth/logout": {"post": {*READERS, "roleless"}, "delete": {*READERS, "roleless"}},
     "api/v1/consent/waivers": {"get": READERS, "post": {"admin"}},
     "api/v1/consent/waivers/<int:pk>": {"delete": {"admin"}},
+    "api/v1/tokens": {"get": READERS, "post": READERS},
+    "api/v1/tokens/<uuid:pk>": {"get": OURS, "delete": OURS},
 }
 """Addresses with a rule of their own."""
 
@@ -78,7 +85,7 @@ def api_refusal(pattern: str, method: str, person: str) -> set[str]:
     if person == "anonymous":
         return {"401"}
     if pattern in TO_THE_ROLE:
-        return {"403"}
+        return {"403", "404"} if pattern.endswith("<uuid:pk>") else {"403"}
     if person == "roleless" or (method != "get" and person not in CHANGERS):
         return {"403"}
     return {"403", "404"} if person in LOOKING else {"404"} if "pk" in pattern else {"403"}
@@ -104,14 +111,16 @@ def admin_opens_to(pattern: str) -> set[str] | None:
 ABOUT_NO_ROW = {
     "admin/", "admin/search/", "admin/overview/", "admin/merge-leads/<int:first>/<int:second>/", "admin/login/",
     "admin/logout/", "admin/password_change/", "admin/password_change/done/", "admin/autocomplete/", "admin/jsi18n/",
+    "admin/second-factor/",
     "admin/health/", "admin/health/state/", "admin/health/failed/", "admin/health/retry-all/", "admin/queues/",
     "admin/queues/state/", "admin/queues/<int:device_id>/clear/",
+    "admin/queues/<int:device_id>/expire/",
     "admin/r/<path:content_type_id>/<path:object_id>/", "admin/(?P<url>.*)$",
 }  # fmt: skip
 QUESTIONS = {"opt_in", "opt_out", "erase", "link_device", "log_out_device", "test_device"}
 """Pages that ask before something is done: whoever sees the row may read the question, and not answer it."""
 LEADS_ELSEWHERE = {
-    "admin/knox/authtoken/<path:object_id>/change/", "admin/leads/leadimport/<path:object_id>/change/",
+    "admin/config/apitoken/<path:object_id>/change/", "admin/leads/leadimport/<path:object_id>/change/",
 }  # fmt: skip
 """A token's key is nowhere to be named by; an import that is a draft has a page of its own."""
 CLOSED = {"403", "404", "405", "home", "login"}

@@ -222,6 +222,26 @@ def test_a_queue_is_cleared_after_its_count_was_seen_by_those_who_may() -> None:
     assert {message.state for message in messages_of(batch)} == {"cancelled"}
 
 
+def test_what_is_old_in_a_queue_expires_and_what_is_young_stays() -> None:
+    me, member = make_user(), make_user(role="team")
+    device = make_device(owner=me)
+    DeviceShare.objects.create(device=device, user=member)
+    old, *young = messages_of(make_batch(owner=me, devices=[device], leads=3))
+    Message.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(hours=30))
+    DayCount.objects.create(device=device, day=days.today(timezone.now()), sent=4321, failed=17)
+    url = f"/admin/queues/{device.pk}/expire/"
+    client = signed_in(me)
+    listed = client.get("/admin/queues/").content.decode()
+    assert all(words in listed for words in (url, "4,321", "/pause_device/"))
+    for user, status in ((member, 403), (make_user(), 404)):
+        assert signed_in(user).post(url, {"confirmed": "yes", "hours": "24"}).status_code == status
+    for wrong in ("", "0", "-1", "x", "9" * 40):
+        assert "is not a number of hours" in client.post(url, {"confirmed": "yes", "hours": wrong}).content.decode()
+    assert client.post(url, {"confirmed": "yes", "hours": "24"}).status_code == 302
+    assert Message.objects.get(pk=old.pk).state == "expired"
+    assert {Message.objects.get(pk=each.pk).state for each in young} == {"pending"}
+
+
 def test_the_list_of_devices_shows_what_was_sent_beside_the_cap() -> None:
     me = make_user()
     capped, free = make_device(owner=me, cap_per_day=300), make_device(owner=me)

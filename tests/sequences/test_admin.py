@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 
 from devices.models import DeviceShare
-from sequences.models import Enrolment, EnrolmentState, Sequence, Step
-from tests.factories import make_device, make_leads, make_user
+from messaging.models import MediaFile
+from sequences import editing, services
+from sequences.models import Enrolment, EnrolmentState, Sequence, Step, StepBatch
+from tests.factories import make_batch, make_device, make_leads, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -39,6 +42,10 @@ def form_data(**changes: Any) -> dict[str, Any]:
         "steps-MIN_NUM_FORMS": "0",
         "steps-MAX_NUM_FORMS": "100",
         "steps-0-wait_minutes": "0",
+        "steps-0-content_type": "text",
+        "steps-0-on_missing": "fallback",
+        "steps-1-content_type": "text",
+        "steps-1-on_missing": "fallback",
         "steps-0-position": "1",
         "steps-0-delay_minutes": "5",
         "steps-0-text": "Hello",
@@ -162,3 +169,75 @@ def test_a_draft_with_problems_is_not_activated() -> None:
     assert "needs at least one step" in answer.content.decode()
     sequence.refresh_from_db()
     assert sequence.state == "draft"
+
+
+def test_a_step_sends_whatever_a_batch_can_and_says_what_is_wrong_with_it() -> None:
+    me = make_user(role="staff")
+    client = signed_in(me)
+    refused = client.post(
+        f"{LIST}add/",
+        form_data(
+            **{"steps-0-content_type": "image", "steps-0-on_missing": "hold", "steps-1-content_type": "template"}
+        ),
+    )
+    first, second = refused.context["inline_admin_formsets"][0].formset.errors
+    assert "media" in first
+    assert "template" in second
+    template = '{"name": "order_sent", "language": "en", "parameters": ["{{ name }}"]}'
+    client.post(
+        f"{LIST}add/",
+        form_data(**{"steps-0-greeting": "en", "steps-1-content_type": "template", "steps-1-text": "",
+                     "steps-1-template": template}),
+    )  # fmt: skip
+    sequence = Sequence.objects.get(owner=me)
+    one, two = sequence.steps.order_by("position")
+    assert one.content == {"type": "text", "text": "Hello", "greeting": "en"}
+    assert two.content["type"] == "template"
+    services.activate(sequence=sequence, by=me, now=timezone.now())
+    text = client.get(f"{LIST}{sequence.pk}/change/").content.decode()
+    assert "Template order_sent" in text
+    assert "Steps in force" in text
+    assert "The draft below is another" not in text
+    Step.objects.filter(pk=one.pk).update(greeting="ms")
+    assert "The draft below is another" in client.get(f"{LIST}{sequence.pk}/change/").content.decode()
+
+
+def test_a_step_that_a_gateway_cannot_carry_keeps_the_sequence_a_draft() -> None:
+    me = make_user(role="staff")
+    make_leads(1, owner=me, device=make_device(owner=me))
+    sequence = Sequence.objects.create(owner=me, name="Gone")
+    media = MediaFile.objects.create(
+        owner=me, kind="image", name="x.jpg", mime_type="image/jpeg", size_bytes=3, sha256="ab" * 32
+    )
+    Step.objects.create(sequence=sequence, position=1, content_type="image", media=media)
+    assert ("steps.1.media", "gone") in {(problem.field, problem.code) for problem in editing.problems_of(sequence)}
+    with pytest.raises(editing.NotReady):
+        services.activate(sequence=sequence, by=me, now=timezone.now())
+    foreign = make_user()
+    MediaFile.objects.filter(pk=media.pk).update(owner=foreign)
+    (problem,) = editing.problems_of(sequence)
+    assert problem.code == "does_not_exist"
+
+
+@pytest.mark.django_db(transaction=True)  # a fan-out's scratch table lives as long as its transaction
+def test_the_report_of_a_sequence_is_of_all_of_it_or_of_one_step() -> None:
+    me = make_user(role="staff")
+    device = make_device(owner=me, name="Penang desk")
+    sequence = Sequence.objects.create(owner=me, name="Welcome")
+    for position, text in enumerate(("Hello", "Still there?"), start=1):
+        Step.objects.create(sequence=sequence, position=position, text=text, delay_minutes=0)
+    services.activate(sequence=sequence, by=me, now=timezone.now())
+    keys = list(sequence.steps.order_by("position").values_list("pk", flat=True))
+    batches = [make_batch(owner=me, devices=[device], leads=leads) for leads in (3, 2)]
+    for key, batch in zip(keys, batches, strict=True):
+        StepBatch.objects.create(sequence=sequence, key=key, revision=1, turn=1, batch=batch)
+    client, address = signed_in(me), f"{LIST}{sequence.pk}/report/"
+    whole = client.get(address).context
+    assert [row["line"].counts.total for row in whole["rows"]] == [5]
+    assert [part.name for part in whole["subject"].parts] == ["1. Hello", "2. Still there?"]
+    one = client.get(f"{address}?part=sequence-{sequence.pk}-{keys[1]}").context
+    assert one["cards"][0]["number"] == 2
+    assert len(client.get(one["cards"][0]["url"]).context["cl"].result_list) == 2
+    assert signed_in(make_user()).get(address).status_code == 404
+    text = client.get(f"{LIST}{sequence.pk}/change/").content.decode()
+    assert f"part=sequence-{sequence.pk}-{keys[0]}" in text

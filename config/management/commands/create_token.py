@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config.api.tokens import make_token
+from config.scopes import FULL, SCOPES
 from devices.access import role_of
 
 
@@ -17,8 +18,15 @@ class Command(BaseCommand):
     help = "Make an API token for a user and print it. It is stored hashed and cannot be shown again."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """One user name."""
+        """One user name, and what the token may open."""
         parser.add_argument("username")
+        parser.add_argument("--name", default="create_token", help="what it is for")
+        parser.add_argument(
+            "--scope",
+            action="append",
+            choices=SCOPES,
+            help="what it may open; may be given several times; without, all that its user may",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ARG002 - Django's signature
         """Raises CommandError in words when there is no such active user."""
@@ -31,6 +39,6 @@ class Command(BaseCommand):
             self.stderr.write(
                 f"Note: “{user.username}” is in none of the groups admin, staff, team, ops and will see nothing."
             )
-        token, expires_at = make_token(user=user)
+        token, expires_at = make_token(user=user, name=options["name"][:100], scopes=tuple(options["scope"] or [FULL]))
         self.stdout.write(token)
         self.stderr.write(f"Expires at {expires_at:%Y-%m-%d %H:%M} UTC." if expires_at else "It does not expire.")

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from messaging.media.fetch import fetch, is_public
+from devices.outside import is_public
+from messaging.media.fetch import fetch
 from messaging.media.problems import MediaRefused
 
 MEGABYTE = 1_048_576

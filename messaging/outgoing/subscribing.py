@@ -1,0 +1,82 @@
+"""What people do with subscribers: give them a secret, change it, try them out, tell something again."""
+
+from __future__ import annotations
+
+import secrets as tokens
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import structlog
+from django.db import transaction
+
+from devices.secrets import Secrets
+from messaging.outgoing.kinds import Kind
+from messaging.outgoing.models import Delivery, Subscriber
+
+log = structlog.get_logger(__name__)
+
+KEEP_SECRET_HOURS = 24
+"""For so long calls are signed with the old secret as well, unless told otherwise."""
+REPLAYED_AT_ONCE = 10_000
+
+
+def equip(subscriber: Subscriber) -> str:
+    """Give a new, unsaved subscriber its secret, and return it: it is readable this once."""
+    secret = tokens.token_urlsafe(32)
+    subscriber.secrets = Secrets({"secret": secret})
+    return secret
+
+
+def rotate(*, subscriber: Subscriber, now: datetime, keep_hours: float = KEEP_SECRET_HOURS) -> str:
+    """A new secret; calls are signed with both for another ``keep_hours``. Zero: with the new one alone."""
+    secret = tokens.token_urlsafe(32)
+    with transaction.atomic():
+        locked = Subscriber.objects.select_for_update(no_key=True).get(pk=subscriber.pk)
+        before = locked.secrets.get("secret", "") if keep_hours > 0 else ""
+        locked.secrets = Secrets({"secret": secret, **({"previous": before} if before else {})})
+        locked.previous_until = now + timedelta(hours=keep_hours) if before else None
+        locked.save(update_fields=["secrets", "previous_until"])
+    subscriber.previous_until = locked.previous_until
+    log.info("outgoing.rotated", subscriber_id=subscriber.pk)
+    return secret
+
+
+def resume(*, subscriber: Subscriber) -> None:
+    """Call it again, at once: what waits is told. Also for one that was given up."""
+    Subscriber.objects.filter(pk=subscriber.pk).update(
+        enabled=True,
+        disabled_reason="",
+        disabled_at=None,
+        failing_since=None,
+        failures=0,
+        held_until=None,
+        last_error="",
+    )
+    log.info("outgoing.resumed", subscriber_id=subscriber.pk)
+
+
+def test(*, subscriber: Subscriber, now: datetime) -> Delivery:
+    """Tell it that this is a test, after whatever waits."""
+    return Delivery.objects.create(subscriber=subscriber, kind=Kind.TEST, subject=0, happened_at=now)
+
+
+def replay(*, subscriber: Subscriber, deliveries: Iterable[int] | None = None, since: datetime | None = None) -> int:
+    """Tell again: the dead letters, or what is named, delivered or not, or all that happened ``since``.
+
+    Returns how many; 10,000 at most, the oldest first. They come before whatever happened later.
+    """
+    ended = Delivery.objects.filter(subscriber=subscriber).exclude(state=Delivery.State.WAITING).order_by("pk")
+    if deliveries is not None:
+        ended = ended.filter(pk__in=list(deliveries))
+    elif since is None:
+        ended = ended.filter(state=Delivery.State.DEAD)
+    if since is not None:
+        ended = ended.filter(happened_at__gte=since)
+    ids = list(ended.values_list("pk", flat=True)[:REPLAYED_AT_ONCE])
+    with transaction.atomic():
+        number = Delivery.objects.filter(pk__in=ids).update(
+            state=Delivery.State.WAITING, attempts=0, error="", answered=None, ended_at=None
+        )
+        Subscriber.objects.filter(pk=subscriber.pk).update(held_until=None)
+    log.info("outgoing.replayed", subscriber_id=subscriber.pk, deliveries=number)
+    return number
