@@ -19,6 +19,7 @@ from django.urls import reverse_lazy
 
 from config.broker import cache_at, celery_broker
 from config.databases import DIRECT, databases
+from config.lifelines import broker_options
 from config.mail import MailProblem, mail_from
 from config.secret_files import SecretProblem, read_secret_files, refuse_defaults
 from config.stack.addresses import addresses, local_secrets
@@ -168,11 +169,17 @@ FLOTILLA_LEASE_SECONDS = _number("FLOTILLA_LEASE_SECONDS", 90)
 # one of those rows ends, the server takes the transaction away from it.
 FLOTILLA_IDLE_TRANSACTION_SECONDS = _number("FLOTILLA_IDLE_TRANSACTION_SECONDS", FLOTILLA_LEASE_SECONDS / 3)
 
+# A server, or a host that was its client, which says nothing for longer is taken for dead: config/lifelines.py.
+FLOTILLA_SILENCE_SECONDS = int(_number("FLOTILLA_SILENCE_SECONDS", 10))
+if FLOTILLA_SILENCE_SECONDS < 1:
+    raise ImproperlyConfigured(f"FLOTILLA_SILENCE_SECONDS must be 1 or more, not {FLOTILLA_SILENCE_SECONDS}.")
+
 _addresses = addresses()
 _direct_url = os.environ.get("FLOTILLA_DIRECT_DATABASE_URL", "")
 DATABASES = databases(
-    found=_addresses, direct_url=_direct_url, argv=sys.argv, idle_seconds=FLOTILLA_IDLE_TRANSACTION_SECONDS
-)
+    found=_addresses, direct_url=_direct_url, argv=sys.argv, idle_seconds=FLOTILLA_IDLE_TRANSACTION_SECONDS,
+    silence_seconds=FLOTILLA_SILENCE_SECONDS,
+)  # fmt: skip
 FLOTILLA_POOLED = DIRECT in DATABASES
 # For what outlives a transaction: locks of a session, temporary tables, server-side cursors, stored WhatsApp sessions.
 FLOTILLA_OWN_CONNECTION = DIRECT if FLOTILLA_POOLED else "default"
@@ -390,7 +397,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_throttle": 1,  # look for what a dead worker held every ten seconds, not every hundred
     "socket_timeout": 20,  # above the BRPOP timeout
     "socket_connect_timeout": 5,
-    "socket_keepalive": True,
+    **broker_options(seconds=FLOTILLA_SILENCE_SECONDS),
     **_broker.options,
 }
 CELERY_TASK_DEFAULT_QUEUE = "control"

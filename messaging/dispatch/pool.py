@@ -96,9 +96,13 @@ class Session:
 
 
 class Pool:
-    """At most ``size`` connections to the default database, opened when needed, safe for threads."""
+    """At most ``size`` connections to the default database, opened when needed, safe for threads.
+
+    ``away``: the last that was heard of the database is that no connection could be had.
+    """
 
     def __init__(self, *, size: int) -> None:
+        self.away = False
         self._slots: LifoQueue[Session | None] = LifoQueue()
         for _ in range(size):
             self._slots.put(None)
@@ -164,8 +168,9 @@ class Pool:
             raise PoolExhausted(f"no database connection came free in {BORROW_SECONDS:g} s") from None
         try:
             if session is None or session.closed:
-                session = _open()
+                session = self._connect()
             yield session
+            self.away = False
         except psycopg2.Error as problem:
             if session is not None and is_away(problem) and not isinstance(problem, RACES):
                 broke = session.closed  # as libpq found it: a statement that timed out leaves a connection that works
@@ -175,6 +180,13 @@ class Pool:
             raise
         finally:
             self._slots.put(None if session is None or session.closed else session)
+
+    def _connect(self) -> Session:
+        try:
+            return _open()
+        except psycopg2.OperationalError:
+            self.away = True
+            raise
 
     def _let_go_of_idle(self) -> None:
         """What broke one connection has probably broken the idle ones: the next borrowers shall open their own."""

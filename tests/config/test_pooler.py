@@ -270,25 +270,28 @@ def test_the_doctor_knows_a_pooler_when_it_meets_one(pgbouncer: Pooler, monkeypa
 
 class TestAddresses:
     def entries(self, *argv: str, direct_url: str = OWN) -> dict[str, dict]:
-        return databases.databases(found=GIVEN, direct_url=direct_url, argv=argv, idle_seconds=30)
+        return databases.databases(found=GIVEN, direct_url=direct_url, argv=argv, idle_seconds=30, silence_seconds=10)
 
     def test_programs_pool_and_commands_do_not(self):
         program = self.entries("/venv/celery/__main__.py", "worker")
         assert program["default"]["NAME"] == "fleet"
-        assert program["default"]["OPTIONS"] == {"sslmode": "require"}, "a pooler refuses start-up options"
+        assert "options" not in program["default"]["OPTIONS"], "a pooler refuses start-up options"
+        assert program["default"]["OPTIONS"]["sslmode"] == "require"
+        assert program["default"]["OPTIONS"]["tcp_user_timeout"] == 10_000
         assert program["default"]["DISABLE_SERVER_SIDE_CURSORS"]
         assert program["direct"]["HOST"] == "db"
         command = self.entries("/srv/manage.py", "doctor")
         assert set(command) == {"default"}
         assert command["default"]["HOST"] == "db"
-        assert command["default"]["OPTIONS"]["options"] == "-c idle_in_transaction_session_timeout=30000"
+        assert command["default"]["OPTIONS"]["options"].endswith(" -c idle_in_transaction_session_timeout=30000")
         moving = self.entries("manage.py", "migrate")["default"]["OPTIONS"]["options"]
-        assert moving == "-c idle_in_transaction_session_timeout=0 -c lock_timeout=10s"
+        assert moving.endswith(" -c idle_in_transaction_session_timeout=0 -c lock_timeout=10s")
 
     def test_without_a_pooler_nothing_is_different(self):
         [(alias, entry)] = self.entries("celery", direct_url="").items()
         assert alias == "default"
-        assert entry["OPTIONS"]["options"] == "-c idle_in_transaction_session_timeout=30000"
+        assert entry["OPTIONS"]["options"].endswith(" -c idle_in_transaction_session_timeout=30000")
+        assert "-c tcp_user_timeout=10000" in entry["OPTIONS"]["options"]
         assert not entry.get("DISABLE_SERVER_SIDE_CURSORS")
 
     def test_what_cannot_be_names_the_variable_and_no_secret(self):
@@ -297,4 +300,4 @@ class TestAddresses:
         assert "word" not in str(caught.value)
         local = Addresses(database={}, redis_url="", source="stack")
         with pytest.raises(StackError, match="DATABASE_URL is not"):
-            databases.databases(found=local, direct_url=OWN, argv=["celery"], idle_seconds=30)
+            databases.databases(found=local, direct_url=OWN, argv=["celery"], idle_seconds=30, silence_seconds=10)
