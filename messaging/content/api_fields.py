@@ -8,7 +8,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from messaging.content.greeting import LANGUAGES
+from messaging.content.greeting import LANGUAGE_NAMES
 from messaging.content.problems import ContentRefused
 from messaging.content.shape import ON_MISSING, TYPES, Content, parse
 from messaging.media.models import MediaFile
@@ -32,9 +32,14 @@ class ContentSerializer(serializers.Serializer[Any]):
     media = serializers.IntegerField(required=False, allow_null=True, help_text="Id of an uploaded file.")
     template = TemplateSerializer(required=False, allow_null=True)
     greeting = serializers.ChoiceField(
-        choices=list(LANGUAGES), required=False, allow_blank=True, help_text="Greet by the lead's time of day."
+        choices=list(LANGUAGE_NAMES.items()),
+        required=False,
+        allow_blank=True,
+        help_text="Greet by the lead's time of day.",
     )
-    on_missing = serializers.ChoiceField(choices=list(ON_MISSING), required=False)
+    on_missing = serializers.ChoiceField(
+        choices=[(choice, choice.capitalize()) for choice in ON_MISSING], required=False
+    )
 
 
 @extend_schema_field(ContentSerializer)

@@ -1,6 +1,7 @@
 """The description of the API held against a running web process, over every operation, by generated requests.
 
-``FLOTILLA_FUZZ_CASES`` says how many per operation (3), ``FLOTILLA_FUZZ_SECONDS`` how long it may take at most. Two of
+``FLOTILLA_FUZZ_CASES`` says how many per operation (3), ``FLOTILLA_FUZZ_SECONDS`` how long it may take at most,
+``FLOTILLA_FUZZ_ARGS`` what else schemathesis is told, as ``--phases coverage --include-path-regex queues``. Two of
 schemathesis' checks are left out: ``positive_data_acceptance`` and ``negative_data_rejection`` take it that the
 description says all there is to know of what is accepted; ours leaves the domain its say, and reads "5" as a number.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -69,7 +71,7 @@ def web(children: Children, tmp_path: Path, transactional_db: Any) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(SECONDS + 300)
+@pytest.mark.timeout(SECONDS + 900)  # making the database counts
 def test_every_operation_answers_as_the_description_says(web, children, tmp_path, settings):
     settings.MEDIA_ROOT = tmp_path / "media"
     world = role_world.build()
@@ -88,6 +90,7 @@ def test_every_operation_answers_as_the_description_says(web, children, tmp_path
         *("--phases", "examples,coverage,fuzzing,stateful" if thorough else "fuzzing", "--max-time", str(SECONDS)),
         *("--no-shrink", "--continue-on-failure", "--suppress-health-check", "all", "--warnings", "off"),
         *("--exclude-path", "/api/v1/auth/logout", "--workers", "2", "--request-timeout", "60"),
+        *shlex.split(os.environ.get("FLOTILLA_FUZZ_ARGS", "")),
     ]
     env = {**os.environ, "FUZZ_IDS": json.dumps(ids), "SCHEMATHESIS_HOOKS": "tests.config.fuzz_hooks"}
     env["PYTHONPATH"] = str(ROOT)
