@@ -8,5 +8,16 @@ that somebody subscribed to: no statement that moves a message knows of it, and 
 calls one subscriber at a time, and tells in the order of the rows; a call that failed is made again later, and whatever
 comes after waits for it. After too many failures the row is a *dead letter*, and the next is told.
 
+What the triggers cost, in microseconds of PostgreSQL's processor time for each message that becomes sent (medians of
+nine interleaved rounds over 4,000 messages, on a busy machine; by all its statements a message costs 700 to 2,600):
+
+======================================  =====================  =============================
+who subscribed                          a dozen per statement  alone in its statement
+======================================  =====================  =============================
+nobody                                  8                      54
+somebody else than its owner            19                     86
+its owner, so that a row is written     48                     172
+======================================  =====================  =============================
+
 A call may be made twice (a process that dies between the call and its record): every event has an ``id`` that stays.
 """
