@@ -23,7 +23,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "devices:read": "look at devices and pools",
     "devices:write": "change, pair and pause devices; see the addresses of their webhooks",
     "operations:read": "health, figures and the audit trail",
-    "operations:write": "stop everything, and resume",
+    "operations:write": "stop everything, and resume; clear and expire queues",
 }
 """Every scope there is. Whoever may write in an area may read there."""
 SCOPES: Final = tuple(MEANINGS)

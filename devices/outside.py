@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from devices.gateways.http import Answer
 from devices.gateways.sockets import Call, DeadlineSocket, current_call
 
 MAX_ADDRESS = 2048
@@ -213,7 +214,8 @@ def answer_of(
 
 def send(
     hop: Hop, *, body: bytes, headers: Mapping[str, str], seconds: float, most_answer_bytes: int = 2_000
-) -> tuple[int, bytes]:
-    """POST ``body``; the status of the answer and how its body begins. Raises OutsideRefused."""
+) -> Answer:
+    """POST ``body``; the answer, of its body the beginning. Raises OutsideRefused."""
     with answer_of(hop, method="POST", headers=headers, ends=time.monotonic() + seconds, body=body) as answer:
-        return answer.status, answer.read(most_answer_bytes)
+        told = {name.lower(): value for name, value in answer.headers.items()}
+        return Answer(answer.status, told, answer.read(most_answer_bytes))

@@ -66,6 +66,16 @@ else:
     _Text = models.TextField
 
 
+def renewed(token: str) -> str | None:
+    """The same credentials by the newest key; None where they are by that one already. Raises InvalidToken."""
+    newest, *_ = keys = tuple(settings.FIELD_KEYS)
+    try:
+        _cipher((newest,)).decrypt(token.encode())
+    except InvalidToken:
+        return _cipher(keys).rotate(token.encode()).decode()
+    return None
+
+
 class SecretsField(_Text):
     """A mapping of strings, encrypted in the database, :class:`Secrets` in Python."""
 

@@ -32,6 +32,7 @@ from messaging.api_history import HistoryView
 from messaging.api_media import MediaViewSet
 from messaging.api_operations import FailedViewSet, QueuesView, WorkersView
 from messaging.api_outgoing import DeliveryViewSet, SubscriberViewSet
+from messaging.api_queues import ClearQueueView, ExpireQueueView
 from messaging.api_transfer import TransferView
 from sequences.api import EnrolmentViewSet, SequenceViewSet
 
@@ -62,6 +63,8 @@ v1 = [
     path("stats", StatsView.as_view(), name="stats"),
     path("workers", WorkersView.as_view(), name="workers"),
     path("queues", QueuesView.as_view(), name="queues"),
+    path("queues/<int:pk>/clear", ClearQueueView.as_view(), name="queue-clear"),
+    path("queues/<int:pk>/expire", ExpireQueueView.as_view(), name="queue-expire"),
     path("failed", FailedViewSet.as_view({"get": "list"}), name="failed"),
     path("devices/batch", DeviceBatchView.as_view(), name="devices-batch"),
     path("leads/batch", LeadBatchView.as_view(), name="leads-batch"),

@@ -19,6 +19,7 @@ from kombu.exceptions import OperationalError
 
 from devices import outside
 from devices.access import OwnedQuerySet
+from devices.gateways.http import retry_after_seconds
 from messaging.outgoing.bodies import body_of
 from messaging.outgoing.models import Delivery, Subscriber
 from messaging.outgoing.signing import headers_for
@@ -46,10 +47,14 @@ SWEPT_AT_ONCE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a call; ``status`` is None where nobody answered."""
+    """What became of a call; ``status`` is None where nobody answered.
+
+    ``rest_seconds`` is how long the answer asks not to be called (``Retry-After``), a day at most.
+    """
 
     status: int | None
     error: str
+    rest_seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -139,10 +144,13 @@ def _post(subscriber: Subscriber, body: bytes, *, now: datetime) -> Outcome:
         place = outside.read_address(subscriber.url, allow=settings.FLOTILLA_OUTGOING_ALLOW, high_ports=True)
         if place.scheme != "https" and not place.allowed:
             return Outcome(None, "What is told names people, so it goes by https:// only.")
-        status, _ = outside.send(outside.checked(place), body=body, headers=headers, seconds=CALL_SECONDS)
+        answer = outside.send(outside.checked(place), body=body, headers=headers, seconds=CALL_SECONDS)
     except outside.OutsideRefused as problem:
         return Outcome(None, problem.text)
-    return Outcome(status, "" if 200 <= status < 300 else f"It answered with HTTP {status}.")
+    if 200 <= answer.status < 300:
+        return Outcome(answer.status, "")
+    rest = retry_after_seconds(answer, default=0.0, now=now)
+    return Outcome(answer.status, f"It answered with HTTP {answer.status}.", rest)
 
 
 def _record(subscriber: Subscriber, rows: list[Delivery], outcome: Outcome, *, lease: datetime, now: datetime) -> int:
@@ -158,8 +166,11 @@ def _record(subscriber: Subscriber, rows: list[Delivery], outcome: Outcome, *, l
             return tried.update(**told, state=Delivery.State.DELIVERED, ended_at=now)
         refused = outcome.status in REFUSED
         dead = rows[0].attempts + 1 >= (TRIES_REFUSED if refused else TRIES)
-        wait = BACKOFF_SECONDS[min(subscriber.failures, len(BACKOFF_SECONDS) - 1)]
-        held_until = None if dead and refused else now + timedelta(seconds=wait)
+        wait = 0.0 if dead and refused else BACKOFF_SECONDS[min(subscriber.failures, len(BACKOFF_SECONDS) - 1)]
+        wait = max(
+            wait, outcome.rest_seconds
+        )  # never less than ours: eight answers “in a second” would use up its tries
+        held_until = now + timedelta(seconds=wait) if wait else None
         mine.update(
             failing_since=Coalesce("failing_since", now),
             failures=F("failures") + 1,

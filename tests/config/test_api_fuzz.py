@@ -1,6 +1,7 @@
 """The description of the API held against a running web process, over every operation, by generated requests.
 
-``FLOTILLA_FUZZ_CASES`` says how many per operation (3), ``FLOTILLA_FUZZ_SECONDS`` how long it may take at most. Two of
+``FLOTILLA_FUZZ_CASES`` says how many per operation (3), ``FLOTILLA_FUZZ_SECONDS`` how long it may take at most,
+``FLOTILLA_FUZZ_ARGS`` what else schemathesis is told, as ``--phases coverage --include-path-regex queues``. Two of
 schemathesis' checks are left out: ``positive_data_acceptance`` and ``negative_data_rejection`` take it that the
 description says all there is to know of what is accepted; ours leaves the domain its say, and reads "5" as a number.
 """
@@ -9,7 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +24,9 @@ import requests
 from django.core.management import call_command
 from django.db import connection
 
+from config.stack.children import Children
 from config.stack.ports import any_free_port
+from config.stack.processes import Ladder
 from tests.api_support import caller
 from tests.config import role_world
 from tests.factories import make_user
@@ -30,39 +34,45 @@ from tests.factories import make_user
 ROOT = Path(__file__).resolve().parents[2]
 CASES = int(os.environ.get("FLOTILLA_FUZZ_CASES", "3"))
 SECONDS = int(os.environ.get("FLOTILLA_FUZZ_SECONDS", "240"))
+ENDS = Ladder(((signal.SIGTERM, 30.0),))
 LEFT_OUT = "positive_data_acceptance,negative_data_rejection"
 
 
 @pytest.fixture
-def web(tmp_path: Path, transactional_db: Any) -> Iterator[str]:
+def children() -> Iterator[Children]:
+    """Processes that end with this one, also when it is killed."""
+    found = Children()
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture
+def web(children: Children, tmp_path: Path, transactional_db: Any) -> str:
     """The web application as a process of its own, on the test's database; its address."""
     address = f"127.0.0.1:{any_free_port()}"
     database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
     env = {**os.environ, "DATABASE_URL": database, "FLOTILLA_API_RATE": "1000000/min", "FLOTILLA_LOG_LEVEL": "ERROR"}
     env["FLOTILLA_MEDIA_ROOT"] = str(tmp_path / "media")
     argv = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", address, "--worker-class", "gthread"]
-    log = (tmp_path / "web.log").open("w")
-    process = subprocess.Popen([*argv, "--threads", "4"], cwd=ROOT, env=env, stdout=log, stderr=log)
-    try:
-        ends = time.monotonic() + 120
-        while True:
-            try:
-                requests.get(f"http://{address}/healthz", timeout=5)
-                break
-            except requests.RequestException:
-                assert process.poll() is None, (tmp_path / "web.log").read_text()
-                assert time.monotonic() < ends, "the web application did not start"
-                time.sleep(0.2)
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(30)
-        log.close()
+    argv += ["--threads", "4", "--timeout", "120", "--no-control-socket"]
+    web = children.start(name="web", argv=argv, ladder=ENDS, env=env, cwd=ROOT, log=tmp_path / "web.log")
+    ends = time.monotonic() + 300
+    while True:
+        try:
+            requests.get(f"http://{address}/healthz", timeout=5)
+        except requests.RequestException:
+            assert web.exit_code() is None, web.logged()
+            assert time.monotonic() < ends, "the web application did not start"
+            time.sleep(0.2)
+        else:
+            return f"http://{address}"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(SECONDS + 300)
-def test_every_operation_answers_as_the_description_says(web, tmp_path, settings):
+@pytest.mark.timeout(SECONDS + 900)  # making the database counts
+def test_every_operation_answers_as_the_description_says(web, children, tmp_path, settings):
     settings.MEDIA_ROOT = tmp_path / "media"
     world = role_world.build()
     ids = {name: pk for name, pk in world.rows.items() if isinstance(pk, int)}
@@ -80,10 +90,13 @@ def test_every_operation_answers_as_the_description_says(web, tmp_path, settings
         *("--phases", "examples,coverage,fuzzing,stateful" if thorough else "fuzzing", "--max-time", str(SECONDS)),
         *("--no-shrink", "--continue-on-failure", "--suppress-health-check", "all", "--warnings", "off"),
         *("--exclude-path", "/api/v1/auth/logout", "--workers", "2", "--request-timeout", "60"),
+        *shlex.split(os.environ.get("FLOTILLA_FUZZ_ARGS", "")),
     ]
     env = {**os.environ, "FUZZ_IDS": json.dumps(ids), "SCHEMATHESIS_HOOKS": "tests.config.fuzz_hooks"}
     env["PYTHONPATH"] = str(ROOT)
-    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    said = tmp_path / "schemathesis.log"
+    asker = children.start(name="schemathesis", argv=argv, ladder=ENDS, env=env, cwd=tmp_path, log=said)
+    code = asker.popen.wait()
     if report := os.environ.get("FLOTILLA_FUZZ_REPORT"):
-        Path(report).write_text(done.stdout + done.stderr + (tmp_path / "web.log").read_text())
-    assert done.returncode == 0, done.stdout[-15_000:] + done.stderr[-2_000:]
+        Path(report).write_text(said.read_text() + (tmp_path / "web.log").read_text())
+    assert code == 0, said.read_text()[-15_000:]

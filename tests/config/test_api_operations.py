@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -9,13 +10,13 @@ import pytest
 from django.utils import timezone
 
 from config.api.idempotency import is_exempt
-from devices.models import Device
+from devices.models import Device, DeviceShare
 from leads.models import Lead
 from messaging.models import Message, WorkerProcess
 from messaging.states import State
 from tests.api_support import V1, caller, fields_of, problem
 from tests.config import role_walk
-from tests.factories import make_batch, make_device, make_user
+from tests.factories import make_batch, make_device, make_user, messages_of
 
 pytestmark = pytest.mark.django_db
 
@@ -47,6 +48,42 @@ def test_queues_are_the_unsent_messages_of_the_devices_one_may_see():
     assert caller(role="ops").get(f"{V1}/queues").json()["waiting"] == 4
     assert caller().get(f"{V1}/queues").json() == {"waiting": 0, "queues": []}
     assert fields_of(problem(caller(owner).get(f"{V1}/queues?limit=0"), 400, "invalid")) == {"limit": "min_value"}
+
+
+def test_a_queue_is_cleared_or_what_is_old_in_it_expires_for_those_whose_device_it_is():
+    owner, colleague = make_user(), make_user()
+    device, other = make_device(owner=owner), make_device(owner=owner)
+    DeviceShare.objects.create(device=device, user=colleague)
+    old, *young = messages_of(make_batch(owner=owner, devices=[device], leads=3))
+    elsewhere = make_batch(owner=owner, devices=[other], leads=2)
+    Message.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(hours=25))
+    url, client = f"{V1}/queues/{device.pk}", caller(owner)
+    for who, status in (
+        (caller(colleague), 404),
+        (caller(), 404),
+        (caller(role="ops"), 403),
+        (caller(role="team"), 403),
+    ):
+        for path, body in ((f"{url}/clear", {}), (f"{url}/expire", {"older_than_hours": 1})):
+            assert who.post(path, body).status_code == status
+    for hours in (0, 10_001, "x", None):
+        wrong = problem(client.post(f"{url}/expire", {"older_than_hours": hours}), 400, "invalid")
+        assert set(fields_of(wrong)) == {"older_than_hours"}
+    assert set(Message.objects.values_list("state", flat=True)) == {State.PENDING}
+
+    key = {"Idempotency-Key": "once"}
+    for _ in range(2):
+        assert client.post(f"{url}/expire", {"older_than_hours": 24}, headers=key).json() == {
+            "messages": 1,
+            "waiting": 2,
+        }
+    assert Message.objects.get(pk=old.pk).state == State.EXPIRED
+    assert client.post(f"{url}/expire", {"older_than_hours": 24}).json() == {"messages": 0, "waiting": 2}
+    assert client.post(f"{url}/clear").json() == {"messages": 2, "waiting": 0}
+    assert {Message.objects.get(pk=each.pk).state for each in young} == {State.CANCELLED}
+    assert {message.state for message in messages_of(elsewhere)} == {State.PENDING}
+    (row,) = client.get(f"{V1}/queues").json()["queues"]
+    assert (row["device"], row["waiting"]) == (other.pk, 2)
 
 
 def test_failed_messages_are_listed_and_retried_one_by_one():

@@ -22,7 +22,7 @@ LOOKING = {"team_shared", "staff_shared"}
 
 SHARED, OWNED, ALL = "hangs on a device", "belongs to its owner", "the installation's"
 API = {
-    "devices": SHARED, "leads": SHARED, "messages": SHARED, "enrolments": SHARED,
+    "devices": SHARED, "queues": SHARED, "leads": SHARED, "messages": SHARED, "enrolments": SHARED,
     "pools": OWNED, "leads/imports": OWNED, "leads/sources": OWNED, "segments": OWNED, "campaigns": OWNED,
     "runs": OWNED, "media": OWNED, "sequences": OWNED, "consent/waivers": OWNED, "audit": OWNED,
     "subscribers": OWNED, "deliveries": OWNED,
@@ -94,6 +94,8 @@ def api_refusal(pattern: str, method: str, person: str) -> set[str]:
 def admin_opens_to(pattern: str) -> set[str] | None:
     """Who gets a page of the admin by GET; None where that is not the role's question, but the page's."""
     parts = pattern.strip("/").split("/")[1:]
+    if "<int:device_id>" in pattern:  # a device's queue, to be emptied
+        return OURS
     if len(parts) < 2 or parts[1] not in ADMIN:
         of_an_app = pattern.startswith("admin/^(?P<app_label>")  # which lists the apps in an order that changes
         assert pattern in ABOUT_NO_ROW or of_an_app, f"{pattern} is new: say in this file who may open it"
@@ -113,8 +115,7 @@ ABOUT_NO_ROW = {
     "admin/logout/", "admin/password_change/", "admin/password_change/done/", "admin/autocomplete/", "admin/jsi18n/",
     "admin/second-factor/",
     "admin/health/", "admin/health/state/", "admin/health/failed/", "admin/health/retry-all/", "admin/queues/",
-    "admin/queues/state/", "admin/queues/<int:device_id>/clear/",
-    "admin/queues/<int:device_id>/expire/",
+    "admin/queues/state/",
     "admin/r/<path:content_type_id>/<path:object_id>/", "admin/(?P<url>.*)$",
 }  # fmt: skip
 QUESTIONS = {"opt_in", "opt_out", "erase", "link_device", "log_out_device", "test_device"}

@@ -207,15 +207,16 @@ def test_pages_open_for_their_roles_only_and_say_nothing_of_others() -> None:
 
 
 def test_a_queue_is_cleared_after_its_count_was_seen_by_those_who_may() -> None:
-    me, member = make_user(), make_user(role="team")
+    me, member, colleague = make_user(), make_user(role="team"), make_user()
     device = make_device(owner=me)
-    DeviceShare.objects.create(device=device, user=member)
+    for user in (member, colleague):
+        DeviceShare.objects.create(device=device, user=user)
     batch = make_batch(owner=me, devices=[device], leads=3)
     url = f"/admin/queues/{device.pk}/clear/"
     client = signed_in(me)
     assert url in client.get("/admin/queues/").content.decode()
     assert '<dd dir="auto">3</dd>' in client.get(url).content.decode()
-    for user, status in ((member, 403), (make_user(), 404), (make_user(role="ops"), 403)):
+    for user, status in ((member, 403), (colleague, 404), (make_user(), 404), (make_user(role="ops"), 403)):
         assert signed_in(user).post(url, {"confirmed": "yes"}).status_code == status
     assert {message.state for message in messages_of(batch)} == {"pending"}
     client.post(url, {"confirmed": "yes"})
@@ -223,9 +224,10 @@ def test_a_queue_is_cleared_after_its_count_was_seen_by_those_who_may() -> None:
 
 
 def test_what_is_old_in_a_queue_expires_and_what_is_young_stays() -> None:
-    me, member = make_user(), make_user(role="team")
+    me, member, colleague = make_user(), make_user(role="team"), make_user()
     device = make_device(owner=me)
-    DeviceShare.objects.create(device=device, user=member)
+    for user in (member, colleague):
+        DeviceShare.objects.create(device=device, user=user)
     old, *young = messages_of(make_batch(owner=me, devices=[device], leads=3))
     Message.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(hours=30))
     DayCount.objects.create(device=device, day=days.today(timezone.now()), sent=4321, failed=17)
@@ -233,7 +235,7 @@ def test_what_is_old_in_a_queue_expires_and_what_is_young_stays() -> None:
     client = signed_in(me)
     listed = client.get("/admin/queues/").content.decode()
     assert all(words in listed for words in (url, "4,321", "/pause_device/"))
-    for user, status in ((member, 403), (make_user(), 404)):
+    for user, status in ((member, 403), (colleague, 404), (make_user(), 404)):
         assert signed_in(user).post(url, {"confirmed": "yes", "hours": "24"}).status_code == status
     for wrong in ("", "0", "-1", "x", "9" * 40):
         assert "is not a number of hours" in client.post(url, {"confirmed": "yes", "hours": wrong}).content.decode()

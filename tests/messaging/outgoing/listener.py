@@ -16,7 +16,7 @@ from typing import Any
 class Listener:
     """``calls`` holds headers and body of each call; ``answers`` the statuses to give, the last one for ever.
 
-    ``refuses`` names subjects of events that it answers with 422.
+    ``refuses`` names subjects of events that it answers with 422, ``retry_after`` the header of that name.
     """
 
     port: int = 0
@@ -24,6 +24,7 @@ class Listener:
     refuses: set[int] = field(default_factory=set)
     calls: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     before: Any = None
+    retry_after: str | None = None
 
     @property
     def place(self) -> str:
@@ -60,6 +61,8 @@ def listening() -> Iterator[Listener]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(listener.take(dict(self.headers.items()), body))
             self.send_header("Location", "http://169.254.169.254/")
+            if listener.retry_after is not None:
+                self.send_header("Retry-After", listener.retry_after)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -175,6 +176,32 @@ def test_a_failure_holds_the_rest_back_and_the_order_stays(owner, subscriber, li
     row.refresh_from_db()
     assert (row.failures, row.failing_since, row.held_until, row.lease_until) == (0, None, None, None)
     assert waiting(subscriber, STATE.DELIVERED) == [("message.sent", pk) for pk in ids]
+
+
+@pytest.mark.parametrize(
+    ("asked", "rest"),
+    [
+        ("120", 120), ("1", 10), ("-5", 10), ("999999999", 86_400), ("inf", 86_400), ("nan", 10), ("soon", 10),
+        ("in an hour", 3600),
+    ],
+)  # fmt: skip
+def test_the_rest_that_an_answer_asks_for_is_kept_and_ours_is_the_least(asked, rest, owner, subscriber, listener):
+    """Seconds or a date; never shorter than our own pause, never longer than a day."""
+    now = timezone.now().replace(microsecond=0)
+    listener.retry_after = format_datetime(now + timedelta(hours=1)) if asked == "in an hour" else asked
+    happen(owner, 1)
+    for status in (429, 503):
+        listener.answers = [status]
+        Subscriber.objects.update(held_until=None, failures=0)
+        assert delivering.deliver(subscriber_id=subscriber.pk, clock=lambda: now) == 0
+        row = Subscriber.objects.get(pk=subscriber.pk)
+        assert row.held_until == now + timedelta(seconds=rest)
+    listener.answers = [200]
+    just = timedelta(seconds=rest)
+    assert delivering.deliver(subscriber_id=subscriber.pk, clock=lambda: now + just - timedelta(seconds=1)) == 0
+    assert len(listener.calls) == 2
+    assert delivering.deliver(subscriber_id=subscriber.pk, clock=lambda: now + just) == 1  # ends the rest
+    assert Subscriber.objects.get(pk=subscriber.pk).held_until is None
 
 
 def test_one_event_that_is_refused_becomes_a_dead_letter_and_the_others_go_on(owner, subscriber, listener):
