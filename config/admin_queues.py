@@ -16,6 +16,7 @@ from django.utils import timezone
 from devices.access import AnyUser, Role, may_change, role_of
 from devices.admin import STATE_COLOURS
 from devices.admin_pages import Question, ask, confirmed, fragment, page, visible_or_404
+from devices.admin_text import many
 from devices.models import Device, DeviceState, SessionHost
 from messaging import days, health, queues, workers
 from messaging.models import DayCount, Message, Stream
@@ -70,7 +71,7 @@ def clear_view(request: HttpRequest, device_id: int) -> HttpResponse:
         return ask(request, model_admin=model_admin, obj=device, question=question)
     number = queues.clear(device=device, by=cast("User", request.user))
     model_admin.log_change(request, device, f"Cleared its queue: {number:,} messages cancelled.")
-    messages.success(request, f"{number:,} messages of {device} are cancelled.")
+    messages.success(request, f"{device}: {many(number, 'message')} cancelled.")
     return HttpResponseRedirect(reverse("admin:queues"))
 
 
@@ -101,7 +102,7 @@ def expire_view(request: HttpRequest, device_id: int) -> HttpResponse:
         device=device, older_than=timedelta(hours=int(hours)), now=timezone.now(), by=cast("User", request.user)
     )
     model_admin.log_change(request, device, f"Expired what was older than {int(hours):,} hours: {number:,} messages.")
-    messages.success(request, f"{number:,} messages of {device} are expired.")
+    messages.success(request, f"{device}: {many(number, 'message')} expired.")
     return HttpResponseRedirect(reverse("admin:queues"))
 
 

@@ -284,7 +284,8 @@ UNFOLD = {
             {"title": "Second factor", "link": reverse_lazy("admin:second_factor")},
         ]
     },
-    "SCRIPTS": [lambda _: static("flotilla/zone.js")],
+    "STYLES": [lambda _: static("flotilla/theme.css")],
+    "SCRIPTS": [lambda _: static("flotilla/zone.js"), lambda _: static("flotilla/names.js")],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SIDEBAR": {"show_search": True, "show_all_applications": False, "navigation": "config.navigation.sidebar"},

@@ -24,7 +24,7 @@ from devices.admin_forms import DeviceForm, credential_inputs, shown_when
 from devices.admin_pages import Question, ask, back_to, change_url, confirmed, list_url, visible_or_404
 from devices.admin_pairing import PairingPages, can_be_linked
 from devices.admin_status import StatusLinkMixin
-from devices.admin_text import NOTHING, label, moment_column, moment_in_full, phone
+from devices.admin_text import NOTHING, label, many, moment_column, moment_in_full, phone
 from devices.admin_webhook import WebhookMixin
 from devices.models import Device, DeviceShare, DeviceState, Pool
 
@@ -228,7 +228,8 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
     @admin.action(description="Refresh the chosen devices", permissions=["change"])
     def refresh_devices(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
         """From the list."""
-        self._tell(request, queryset.count(), services.ask_refresh(devices=queryset), "are being connected anew")
+        chosen, number = queryset.count(), services.ask_refresh(devices=queryset)
+        self._tell(request, chosen, number, f"{'is' if number == 1 else 'are'} being connected anew")
 
     @action(description="Reconnect all", icon="sync", permissions=["change"])
     def reconnect_all(self, request: HttpRequest) -> HttpResponse:
@@ -294,7 +295,7 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
         left = chosen - number
         unchanged = f" {left:,} were not in a state for that." if left else ""
         self.message_user(
-            request, f"{number:,} devices {done}.{unchanged}", messages.SUCCESS if number else messages.WARNING
+            request, f"{many(number, 'device')} {done}.{unchanged}", messages.SUCCESS if number else messages.WARNING
         )
 
 
