@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, cast
 
 from django.contrib import admin, messages
@@ -106,6 +108,24 @@ def expire_view(request: HttpRequest, device_id: int) -> HttpResponse:
     return HttpResponseRedirect(reverse("admin:queues"))
 
 
+def queue_words(names: Iterable[str]) -> str:
+    """``control, devices.http.0 to 3``: queues whose numbers follow one another, as one."""
+    numbers: dict[str, list[int]] = {}
+    for name in names:
+        stem, _, number = name.rpartition(".")
+        if number.isdecimal():
+            numbers.setdefault(stem, []).append(int(number))
+        else:
+            numbers[name] = []
+    words = [stem for stem, found in numbers.items() if not found]
+    for stem, found in numbers.items():
+        # what follows one another is equally far from its place in the row
+        for _, row in groupby(enumerate(sorted(found)), key=lambda each: each[1] - each[0]):
+            span = [number for _, number in row]
+            words.append(f"{stem}.{span[0]}" + (f" to {span[-1]}" if len(span) > 1 else ""))
+    return ", ".join(sorted(words))
+
+
 def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
     """The devices for which most waits, and the workers' own queues. Ops see all devices by name, and no messages."""
     ops = role_of(user) is Role.OPS
@@ -126,7 +146,10 @@ def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
     }
     return {
         "numbers": health.gather(now=now),
-        "crew": [*((worker, True) for worker in crew.live), *((worker, False) for worker in crew.silent)],
+        "crew": [
+            *((worker, True, queue_words(worker.queues)) for worker in crew.live),
+            *((worker, False, queue_words(worker.queues)) for worker in crew.silent),
+        ],
         "may_clear": may_change(user),
         "total": waiting.aggregate(n=Sum("waiting"))["n"] or 0,
         "hosts": list(SessionHost.objects.filter(lease_until__gt=now)[:SHOWN]),

@@ -66,7 +66,10 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
     search_fields = ("name", "phone")
     search_help_text = "Name or number of the device"
     autocomplete_fields = ("pool",)
-    readonly_fields = ("state_label", "state_reason", "rest", "last_sent_in_full", "created_at", "webhook_address")
+    readonly_fields = (
+        *("state_label", "state_reason", "rest", "sent_today", "waiting", "last_sent_in_full", "created"),
+        "webhook_address",
+    )
     inlines = (DeviceShareInline,)
     actions = ("pause_devices", "resume_devices", "refresh_devices")
     actions_list = ("reconnect_all",)
@@ -85,6 +88,13 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
         """Without credentials: no page needs them, and one that does not decrypt must not break a list."""
         return super().get_queryset(request).select_related("pool").defer("credentials")
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Device | None:
+        """With the figures that its page shows beside its state."""
+        device: Device | None = super().get_object(request, object_id, from_field)
+        if device is not None:
+            self.attach(request, [device])
+        return device
+
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """With a field for every credential."""
         kwargs["form"] = type("DeviceForm", (DeviceForm,), credential_inputs())
@@ -92,6 +102,20 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
 
     fieldsets = (
         (None, {"fields": ["owner", "name", "phone", "pool"]}),
+        (
+            "Now",
+            {
+                "fields": [
+                    "state_label",
+                    "state_reason",
+                    "rest",
+                    "sent_today",
+                    "waiting",
+                    "last_sent_in_full",
+                    "created",
+                ]
+            },
+        ),
         ("Gateway", {"fields": ["gateway", "base_url"]}),
         (
             "Pacing",
@@ -104,7 +128,6 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
                 "description": "Leave both times empty to send around the clock.",
             },
         ),
-        ("Now", {"fields": ["state_label", "state_reason", "rest", "last_sent_in_full", "created_at"]}),
         ("Webhook", {"fields": ["webhook_address"]}),
         ("Advanced", {"fields": ["options"], "classes": ["collapse"]}),
     )
@@ -171,6 +194,7 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
 
     last_sent = moment_column("last_sent_at", "Last sent")
     last_sent_in_full = moment_column("last_sent_at", "Last sent", in_full=True)
+    created = moment_column("created_at", "Created", in_full=True)
 
     @display(description="State", ordering="state")
     def state_label(self, device: Device) -> SafeString:

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from campaigns import services as campaigns
 from campaigns.models import Run
+from config.admin_queues import queue_words
 from config.attention import findings, overall
 from devices.models import Device, DeviceShare, DeviceState, StatusLink
 from leads.models import Lead
@@ -365,6 +366,12 @@ def test_every_page_keeps_to_thirty_queries_with_many_rows(django_assert_max_num
     for address in (*PAGES, *pages_of_rows(boss, run=run)):
         with django_assert_max_num_queries(30):
             assert client.get(address).status_code == 200, address
+
+
+def test_a_row_of_queues_is_named_by_its_ends() -> None:
+    names = ["devices.session.0", "control", "devices.http.2", "devices.http.3", "devices.http.10", "devices.http.1"]
+    assert queue_words(names) == "control, devices.http.1 to 3, devices.http.10, devices.session.0"
+    assert queue_words([]) == ""
 
 
 def test_admin_pages_go_by_the_clock_that_the_browser_names() -> None:
