@@ -29,7 +29,7 @@ class SubscriberForm(OwnedForm):
 
     kinds = forms.MultipleChoiceField(
         choices=[(kind.value, f"{kind.label} ({kind.value})") for kind in SUBSCRIBABLE],
-        widget=forms.CheckboxSelectMultiple,
+        widget=forms.CheckboxSelectMultiple(attrs={"class": "fl-choices"}),
         label="Events",
     )
 

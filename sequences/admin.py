@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -48,6 +48,10 @@ class StepInline(OwnedStackedInline):
     autocomplete_fields = ("media",)
     ordering = ("position",)
     verbose_name_plural = "steps"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Step]:
+        """With the sequence, which each step is named by: else it is read again for every one."""
+        return super().get_queryset(request).select_related("sequence")
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Texts are short: several steps are to be seen at once."""

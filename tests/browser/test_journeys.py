@@ -48,7 +48,7 @@ def choose_action(page: Page, *, leads: int, action: str) -> None:  # noqa: F811
 
 def test_a_sequence_is_written_activated_and_a_lead_sets_out(quiet: Page, live_server: Any) -> None:  # noqa: F811
     owner = make_user(role="staff", username="anna", password="pw-anna")
-    lead = make_leads(1, owner=owner, device=make_device(owner=owner, name="Front desk"), name="Nur Aisyah")[0]
+    lead = make_leads(1, owner=owner, device=make_device(owner=owner, name="Front desk"))[0]
     sign_in(quiet, live_server.url, "anna", "pw-anna")
 
     quiet.goto(f"{live_server.url}/admin/sequences/sequence/add/")
@@ -95,7 +95,7 @@ def wrote(lead: Lead, *, text: str, event: str) -> None:
 def test_an_answer_and_a_refusal_are_read_on_the_leads_page(quiet: Page, live_server: Any) -> None:  # noqa: F811
     owner = make_user(role="staff", username="anna", password="pw-anna")
     device = make_device(owner=owner, name="Front desk")
-    lead = make_leads(1, owner=owner, device=device, name="Nur Aisyah")[0]
+    lead = make_leads(1, owner=owner, device=device)[0]
     waiting = send_single(owner=owner, text="Our doors are open.", lead=lead, device=device, now=timezone.now())
     sign_in(quiet, live_server.url, "anna", "pw-anna")
 
