@@ -65,6 +65,7 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
     )
     search_fields = ("name", "phone")
     search_help_text = "Name or number of the device"
+    empty_hint = "A device is one sender: a WhatsApp account, or an account at a messaging gateway."
     autocomplete_fields = ("pool",)
     readonly_fields = (
         *("state_label", "state_reason", "rest", "sent_today", "waiting", "last_sent_in_full", "created"),
@@ -330,6 +331,7 @@ class PoolAdmin(OwnedAdmin):
     list_display = ("name", "size", "connected", "created_at")
     search_fields = ("name",)
     search_help_text = "Name of the pool"
+    empty_hint = "A pool is several devices that share the work of a campaign."
     fields = ("owner", "name")
 
     def attach(self, request: HttpRequest, rows: list[Pool]) -> None:

@@ -69,6 +69,7 @@ class SequenceAdmin(OwnedAdmin):
     list_filter = (("state", ChoicesDropdownFilter),)
     search_fields = ("name",)
     search_help_text = "Name of the sequence"
+    empty_hint = "A sequence sends its steps one after the other to each lead that enters."
     autocomplete_fields = ("next_sequence",)
     inlines = (StepInline,)
     readonly_fields = ("state_label", "way")

@@ -1,4 +1,4 @@
-/* Names for what the theme leaves without any, and keys for what it gives to the mouse alone.
+/* Names for what the theme leaves without any, keys for what it gives to the mouse alone, and tabs that are all shown.
  *
  * select2 hides a select and puts a box of its own after it. The label stays with the hidden one; here it is told of
  * the box too, and of the field that searches in it. Icons are words in a font of pictures: they are not read out
@@ -90,6 +90,20 @@
     });
     each(root, ICON, nameIcon);
   }
+
+  /* Tabs that the theme has put away into a menu, by a width it takes too early: they go into a second line instead. */
+  function showTabs() {
+    const row = document.getElementById("tabs-items");
+    const menu = document.getElementById("tabs-dropdown");
+    if (!row || !menu) return;
+    while (menu.lastElementChild) row.append(menu.lastElementChild);
+    menu.parentElement.classList.add("hidden");
+  }
+
+  ["load", "resize"].forEach(function (when) {
+    // after the theme's own answer to it
+    window.addEventListener(when, () => window.setTimeout(showTabs));
+  });
 
   document.addEventListener("DOMContentLoaded", function () {
     nameAll(document.body);
