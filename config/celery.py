@@ -13,6 +13,7 @@ from celery.signals import beat_init, setup_logging
 from kombu.exceptions import OperationalError
 
 import config.correlation  # noqa: F401 - its signals carry the request's id along with each task
+from messaging.abstaining import AbstainWithoutDatabase
 from messaging.housing import HouseSessions
 from messaging.starting import RecoverOnStart
 from messaging.task_events import CalmEvents, look_but_not_touch, silence
@@ -25,6 +26,7 @@ app = Celery("flotilla", events=CalmEvents)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.steps["consumer"].add(WakeHub)
+app.steps["consumer"].add(AbstainWithoutDatabase)
 app.steps["consumer"].add(RecoverOnStart)
 app.steps["consumer"].add(HouseSessions)
 app.steps["consumer"].add(ReportWorker)

@@ -6,6 +6,7 @@ changed anywhere.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from kombu.exceptions import OperationalError as BrokerAway
 
+from config import broker, pooler
 from devices.gateways import registry
 from devices.models import Device, DeviceState
 from devices.session_models import SessionShard
@@ -147,9 +149,38 @@ def database_is_sound() -> Iterator[Finding]:
     yield Finding("ok", "database", f"PostgreSQL {version} answers; {used} of {most} connections are in use.")
 
 
+def pooler_is_sound() -> Iterator[Finding]:
+    """Who pools connections told us so, and ends transactions that sleep."""
+    url, direct_url = os.environ.get("DATABASE_URL", ""), os.environ.get("FLOTILLA_DIRECT_DATABASE_URL", "")
+    if not url:
+        return
+    seen = pooler.look(url)
+    if not direct_url:
+        if seen.pools:
+            yield Finding(
+                "error", "pooler", "DATABASE_URL leads to a pooler, and nobody said so: locks and limits get lost.",
+                "Set FLOTILLA_DIRECT_DATABASE_URL to PostgreSQL's own address, everywhere.",
+            )  # fmt: skip
+        return
+    straight = pooler.look(direct_url)
+    if straight.pools or straight.server != seen.server:
+        yield Finding(
+            "error", "pooler", "FLOTILLA_DIRECT_DATABASE_URL does not lead straight to the database of DATABASE_URL.",
+            "Write the address there that the pooler itself connects to.",
+        )  # fmt: skip
+    elif not seen.idle_seconds and settings.FLOTILLA_IDLE_TRANSACTION_SECONDS:
+        yield Finding(
+            "warning", "pooler", "Behind the pooler a frozen process keeps what it has locked for ever.",
+            "ALTER DATABASE … SET idle_in_transaction_session_timeout = "
+            f"'{settings.FLOTILLA_IDLE_TRANSACTION_SECONDS:.0f}s', then RECONNECT in the pooler's console.",
+        )  # fmt: skip
+    else:
+        yield Finding("ok", "pooler", "It answers, and leads where FLOTILLA_DIRECT_DATABASE_URL leads.")
+
+
 def broker_is_sound() -> Iterator[Finding]:
     """Answers, agrees on the time, and never throws a queue away."""
-    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=5)
+    client = broker.client(settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=5)
     try:
         before = time.time()
         seconds, micros = client.time()
@@ -354,6 +385,7 @@ CHECKS: Final[Sequence[tuple[str, Callable[[], Iterator[Finding]]]]] = (
     ("settings", settings_are_sound),
     ("keys", keys_are_sound),
     ("database", database_is_sound),
+    ("pooler", pooler_is_sound),
     ("keys", keys_fit_what_is_stored),
     ("broker", broker_is_sound),
     ("workers", workers_are_alive),

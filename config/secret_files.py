@@ -12,6 +12,7 @@ from typing import Final
 
 SECRETS: Final = (
     "DATABASE_URL",
+    "FLOTILLA_DIRECT_DATABASE_URL",
     "REDIS_URL",
     "FLOTILLA_SECRET_KEY",
     "FLOTILLA_FIELD_KEYS",

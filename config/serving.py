@@ -105,7 +105,7 @@ def _flower(celery: tuple[str, ...], environment: Mapping[str, str]) -> Serving:
     if not host or not port.isdigit():
         raise ServingProblem("FLOTILLA_FLOWER_BIND must be written as host:port.")
     return Serving(
-        argv=(*celery, "flower", f"--address={host}", f"--port={port}", "--persistent=False"),
+        argv=(*celery, "flower", f"--address={host}", f"--port={port}", "--persistent=False", "--max_tasks=10000"),
         env={"FLOWER_BASIC_AUTH": f"{environment.get('FLOTILLA_FLOWER_USER') or 'admin'}:{password}"},
     )
 

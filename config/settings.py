@@ -17,6 +17,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
+from config.broker import cache_at, celery_broker
+from config.databases import DIRECT, databases
+from config.lifelines import broker_options
 from config.mail import MailProblem, mail_from
 from config.secret_files import SecretProblem, read_secret_files, refuse_defaults
 from config.stack.addresses import addresses, local_secrets
@@ -166,20 +169,22 @@ FLOTILLA_LEASE_SECONDS = _number("FLOTILLA_LEASE_SECONDS", 90)
 # one of those rows ends, the server takes the transaction away from it.
 FLOTILLA_IDLE_TRANSACTION_SECONDS = _number("FLOTILLA_IDLE_TRANSACTION_SECONDS", FLOTILLA_LEASE_SECONDS / 3)
 
+# A server, or a host that was its client, which says nothing for longer is taken for dead: config/lifelines.py.
+FLOTILLA_SILENCE_SECONDS = int(_number("FLOTILLA_SILENCE_SECONDS", 10))
+if FLOTILLA_SILENCE_SECONDS < 1:
+    raise ImproperlyConfigured(f"FLOTILLA_SILENCE_SECONDS must be 1 or more, not {FLOTILLA_SILENCE_SECONDS}.")
+
 _addresses = addresses()
-DATABASES = {"default": {**_addresses.database, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}}
-if FLOTILLA_IDLE_TRANSACTION_SECONDS and sys.argv[1:2] != ["migrate"]:  # a migration may think for longer
-    _options = DATABASES["default"].setdefault("OPTIONS", {})
-    _timeout = f"-c idle_in_transaction_session_timeout={int(1000 * FLOTILLA_IDLE_TRANSACTION_SECONDS)}"
-    _options["options"] = f"{_options.get('options', '')} {_timeout}".strip()
-if sys.argv[1:2] == ["migrate"]:
-    # Whoever waits for a table's lock keeps everybody behind it waiting: give up instead, and be run again.
-    _options = DATABASES["default"].setdefault("OPTIONS", {})
-    _options["options"] = f"{_options.get('options', '')} -c lock_timeout=10s".strip()
+_direct_url = os.environ.get("FLOTILLA_DIRECT_DATABASE_URL", "")
+DATABASES = databases(
+    found=_addresses, direct_url=_direct_url, argv=sys.argv, idle_seconds=FLOTILLA_IDLE_TRANSACTION_SECONDS,
+    silence_seconds=FLOTILLA_SILENCE_SECONDS,
+)  # fmt: skip
+FLOTILLA_POOLED = DIRECT in DATABASES
+# For what outlives a transaction: locks of a session, temporary tables, server-side cursors, stored WhatsApp sessions.
+FLOTILLA_OWN_CONNECTION = DIRECT if FLOTILLA_POOLED else "default"
 REDIS_URL = _addresses.redis_url
-CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}
-}
+CACHES = {"default": {**cache_at(REDIS_URL), "KEY_PREFIX": "cache"}}
 
 # The first makes new ones; what the others made is made anew when its owner logs in.
 PASSWORD_HASHERS = [
@@ -342,7 +347,7 @@ FLOTILLA_MISSED_AFTER_SECONDS = 60 * _number("FLOTILLA_MISSED_AFTER_MINUTES", 15
 FLOTILLA_SLOW_CALL_SECONDS = _number("FLOTILLA_SLOW_CALL_SECONDS", 10)
 FLOTILLA_SLOW_CALLS = int(_number("FLOTILLA_SLOW_CALLS", 8))
 FLOTILLA_RECONNECT_MINUTES = [1, 2, 3, 4, 5]
-FLOTILLA_PREPARE = os.environ.get("FLOTILLA_PREPARE", "1") != "0"
+FLOTILLA_PREPARE = os.environ.get("FLOTILLA_PREPARE", "1") != "0" and not FLOTILLA_POOLED
 FLOTILLA_POOL_SIZE = int(_number("FLOTILLA_POOL_SIZE", 12))
 # What becomes of messages whose outcome nobody knows: "hold", "hold,simulator=resend,wablas=fail"
 FLOTILLA_UNKNOWN_POLICY = dict(_by_gateway("FLOTILLA_UNKNOWN_POLICY", os.environ.get("FLOTILLA_UNKNOWN_POLICY", "")))
@@ -385,8 +390,8 @@ FLOTILLA_GATEWAY_URLS = dict(pair.split("=", 1) for pair in _list("FLOTILLA_GATE
 
 # -- Celery ------------------------------------------------------------------------------------------------------------
 
-CELERY_BROKER_URL = REDIS_URL
-CELERY_BROKER_TRANSPORT = "messaging.transport:Transport"
+_broker = celery_broker(REDIS_URL)
+CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT = _broker.url, _broker.transport
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "priority_steps": [0],
@@ -394,7 +399,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_throttle": 1,  # look for what a dead worker held every ten seconds, not every hundred
     "socket_timeout": 20,  # above the BRPOP timeout
     "socket_connect_timeout": 5,
-    "socket_keepalive": True,
+    **broker_options(seconds=FLOTILLA_SILENCE_SECONDS),
+    **_broker.options,
 }
 CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_TASK_CREATE_MISSING_QUEUES = True

@@ -16,11 +16,13 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connection
 
 from devices import leases
-from devices.leases import Status
+from devices.leases import Share, Status
 
 log = structlog.get_logger(__name__)
 
 WATCH_SECONDS = 0.1
+DEAF_STEPS = 3
+"""So many renewals in a row a host says that it is deaf before it acts on it."""
 
 
 def clock() -> float:
@@ -55,6 +57,7 @@ class Keeper:
         self._held: dict[int, int] = {}
         self._safe_until = 0.0
         self._handing_over = False
+        self._deaf_steps = 0
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -130,11 +133,23 @@ class Keeper:
             log.warning("sessions.host_gone", name=name)
         part = leases.share(host=host, total=self.total)
         self._drop(frozenset(self._held) - frozenset(part.held))
-        target = 0 if status.leaving else part.target
+        target = self._target(status, part)
         if len(part.held) < target:
             self._take(host, target - len(part.held))
         elif len(self._held) > target:
             self._hand_over(host, len(self._held) - target)
+
+    def _target(self, status: Status, part: Share) -> int:
+        """How many shards to hold. A deaf host gives its own to those that hear; where all are deaf, all keep theirs.
+
+        Hence the wait: when a broker goes, its hosts notice one after the other, and each says so as it renews.
+        """
+        self._deaf_steps = self._deaf_steps + 1 if status.deaf else 0
+        if status.leaving:
+            return 0
+        if not status.deaf:
+            return part.target
+        return 0 if part.others and self._deaf_steps > DEAF_STEPS else len(part.held)
 
     def watch(self) -> None:
         """Let go of everything once the lease is no longer surely ours."""

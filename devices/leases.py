@@ -66,20 +66,22 @@ DELETE FROM devices_sessionhost WHERE id = %(host)s
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a host tells about itself with each renewal."""
+    """What a host tells about itself with each renewal. ``deaf``: nobody can give it anything to do just now."""
 
     sessions: int = 0
     connects: int = 0
     memory_mb: int = 0
     leaving: bool = False
+    deaf: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A host's part: the shards it holds, by fencing number, and how many it should."""
+    """A host's part: the shards it holds, by fencing number, and how many it should; how many ``others`` take some."""
 
     held: dict[int, int]
     target: int
+    others: int = 0
 
 
 def register(*, name: str, seconds: float) -> UUID:
@@ -93,7 +95,8 @@ def register(*, name: str, seconds: float) -> UUID:
 def renew(*, host: UUID, seconds: float, status: Status) -> bool:
     """Whether the lease was still in force; if so it lasts ``seconds`` from now on."""
     with connection.cursor() as cursor:
-        values: list[Any] = [seconds, status.leaving, status.sessions, status.connects, status.memory_mb, host]
+        leaving = status.leaving or status.deaf
+        values: list[Any] = [seconds, leaving, status.sessions, status.connects, status.memory_mb, host]
         cursor.execute(_RENEW, values)
         return cursor.fetchone() is not None
 
@@ -114,7 +117,9 @@ def share(*, host: UUID, total: int) -> Share:
         held = dict(cursor.fetchall())
         cursor.execute(_LIVE)
         live = [row[0] for row in cursor.fetchall()]
-    return Share(held, fair_share(total=total, hosts=len(live), place=live.index(host)) if host in live else 0)
+    if host not in live:
+        return Share(held, 0, others=len(live))
+    return Share(held, fair_share(total=total, hosts=len(live), place=live.index(host)), others=len(live) - 1)
 
 
 def fair_share(*, total: int, hosts: int, place: int) -> int:

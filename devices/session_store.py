@@ -21,6 +21,8 @@ from psycopg2.extensions import parse_dsn
 SCHEMA = "whatsmeow"
 CONNECT_SECONDS = 5
 STATEMENT_MS = 5_000
+SILENCE_MS = 10_000
+"""A server that answers no packet for so long is away: the limit for statements is kept by the server alone."""
 _UNDERSTOOD = {"sslmode", "sslcert", "sslkey", "sslrootcert", "connect_timeout"}
 """Options that Go's driver knows as libpq does; others would be sent to the server as settings, and refused."""
 
@@ -149,6 +151,9 @@ def _cursor(store_url: str) -> Iterator[Any]:
         connection = psycopg2.connect(
             store_url,
             connect_timeout=CONNECT_SECONDS,
+            tcp_user_timeout=SILENCE_MS,
+            keepalives_idle=CONNECT_SECONDS,
+            keepalives_interval=1,
             application_name="flotilla sessions",
             options=f"-c statement_timeout={STATEMENT_MS}",
         )

@@ -11,7 +11,8 @@ from time import monotonic
 from urllib.parse import quote, urlencode
 
 import structlog
-from django.db import DatabaseError, InterfaceError, connection
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection, connections
 
 from devices import risky
 from devices.gateways.base import (
@@ -235,7 +236,8 @@ class _Slots:
 
 def store_url() -> str:
     """The project's database as a libpq address that Go's driver reads as well. A secret."""
-    params = connection.get_connection_params()
+    # Never a pooler's: Go's driver prepares statements, and what it leaves open is closed by its application's name.
+    params = connections[settings.FLOTILLA_OWN_CONNECTION].get_connection_params()
     query = {"sslmode": params.get("sslmode", "disable")}
     host, port = str(params.get("host") or "localhost"), str(params.get("port") or "")
     name = quote(str(params.get("dbname") or params.get("database")), safe="")

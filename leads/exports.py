@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import QuerySet
@@ -49,7 +50,7 @@ def lead_lines(leads: QuerySet[Lead]) -> Iterator[str]:
     keys = _keys(leads)
     writer = csv.writer(_Echo())
     yield "\ufeff" + writer.writerow([*_TITLES, *keys, _REST])
-    rows = leads.order_by("pk").values_list(*_FIELDS)
+    rows = leads.using(settings.FLOTILLA_OWN_CONNECTION).order_by("pk").values_list(*_FIELDS)
     for name, phone, niches, status, triggers, notes, agreed, source, refused, custom in rows.iterator(_AT_ONCE):
         own = [custom.pop(key) if _is_plain(custom.get(key)) else "" for key in keys]
         cells = [
@@ -65,7 +66,8 @@ def problem_lines(lead_import: LeadImport) -> Iterator[str]:
     Columns come from every row, because rows with surplus cells carry more; that is one pass over keys, kept small by
     the number of columns and not of rows.
     """
-    problems = LeadImportProblem.objects.filter(lead_import=lead_import).order_by("row_number")
+    problems = LeadImportProblem.objects.using(settings.FLOTILLA_OWN_CONNECTION)
+    problems = problems.filter(lead_import=lead_import.pk).order_by("row_number")
     columns = _columns(problems.values_list("values", flat=True).iterator(_AT_ONCE))
     writer = csv.writer(_Echo())
     yield "\ufeff" + writer.writerow([*PROBLEM_TITLES, *map(guarded, columns)])

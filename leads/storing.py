@@ -16,7 +16,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from django.db import connection
+from django.conf import settings
+from django.db import connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from leads.changes import LONGEST
 from leads.imports import LeadRow, RowProblem
@@ -200,9 +202,14 @@ def merge_rows(
     return fresh
 
 
+def _own_connection() -> BaseDatabaseWrapper:
+    """The connection whose server session stays the same from one transaction to the next, with a pooler too."""
+    return connections[settings.FLOTILLA_OWN_CONNECTION]
+
+
 def begin_counting() -> None:
     """Begin a dry run: no phone has been met yet. The table is this database session's own, and goes with it."""
-    with connection.cursor() as cursor:
+    with _own_connection().cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE IF NOT EXISTS lead_met (phone varchar PRIMARY KEY)")
         cursor.execute("TRUNCATE lead_met")
 
@@ -212,7 +219,7 @@ def count_rows(*, owner_id: int, rows: Sequence[LeadRow]) -> int:
 
     Call it in a transaction, after :func:`begin_counting`.
     """
-    with connection.cursor() as cursor:
+    with transaction.atomic(using=settings.FLOTILLA_OWN_CONNECTION), _own_connection().cursor() as cursor:
         _stage(cursor, rows)
         cursor.execute(_MEET, {"owner": owner_id})
         fresh = int(cursor.fetchone()[0])
@@ -329,7 +336,7 @@ def working_on(*, import_id: int, at_once: int | None = None) -> Iterator[None]:
 
     The locks belong to the database session, so a killed process leaves none behind. Raises :class:`ImportBusy`.
     """
-    with connection.cursor() as cursor:
+    with _own_connection().cursor() as cursor:
         if not _try_lock(cursor, _IMPORT_LOCK, import_id):
             raise ImportBusy(f"import {import_id} is being worked on by another process")
         slot = None
@@ -347,7 +354,7 @@ def working_on(*, import_id: int, at_once: int | None = None) -> Iterator[None]:
 
 def worked_on() -> set[int]:
     """Ids of the imports that somebody works on now."""
-    with connection.cursor() as cursor:
+    with _own_connection().cursor() as cursor:
         cursor.execute(
             """SELECT objid::bigint FROM pg_locks
                WHERE locktype = 'advisory' AND objsubid = 2 AND granted
@@ -365,7 +372,8 @@ def _try_lock(cursor: Any, name: str, number: int) -> bool:
 
 def _unlock(name: str, number: int) -> None:
     """Nothing to do on a connection that is gone: the lock went with it."""
-    if connection.connection is None or not connection.is_usable():
+    own = _own_connection()
+    if own.connection is None or not own.is_usable():
         return
-    with connection.cursor() as cursor:
+    with own.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_unlock(hashtext(%s), %s)", [name, number])

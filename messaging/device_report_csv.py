@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db.models import QuerySet
 
 from leads.cells import guarded
@@ -44,7 +45,8 @@ def recipient_lines(messages: QuerySet[Message]) -> Iterator[str]:
     """The leads behind it: a row per message, oldest first, through a server-side cursor."""
     writer = csv.writer(_Echo())
     yield "\ufeff" + writer.writerow(_TITLES)
-    for row in messages.order_by("pk").values_list(*_FIELDS).iterator(_AT_ONCE):
+    rows = messages.using(settings.FLOTILLA_OWN_CONNECTION).order_by("pk").values_list(*_FIELDS)
+    for row in rows.iterator(_AT_ONCE):
         yield writer.writerow([_cell(value) for value in row])
 
 

@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from devices.clients import shared_registry
 from devices.gateways.base import News
-from devices.keeper import Keeper
+from devices.keeper import Keeper, clock
 from devices.leases import Status
 from devices.sessions import House, store_url
 from devices.weather import Change
@@ -37,6 +37,8 @@ from messaging.news import take_in
 log = structlog.get_logger(__name__)
 
 SWEEP_SECONDS = 10.0
+DEAF_AFTER = 0.5
+"""Part of a lease after which a host that cannot reach its broker says so."""
 
 
 class SessionWorker:
@@ -64,6 +66,8 @@ class SessionWorker:
         self._consumer: Any = None
         self._ended = threading.Event()
         self._leaving = False
+        self._heard_at = clock()
+        self._listener = threading.Thread(target=self._hear, name="sessions-broker", daemon=True)
         self._sweeper = threading.Thread(target=self._sweep, name="sessions-sweep", daemon=True)
 
     def bells(self) -> set[str]:
@@ -74,6 +78,8 @@ class SessionWorker:
         """The worker has (again) found its broker."""
         first, self._consumer = self._consumer is None, consumer
         if first:
+            self._heard_at = clock()
+            self._listener.start()
             self.keeper.start()
             self._sweeper.start()
         for bell in self.bells():
@@ -113,7 +119,23 @@ class SessionWorker:
                 "sessions.host_recycled", connects=self.house.connects, memory_mb=memory_mb, wedged=self.house.wedged
             )
             os.kill(os.getpid(), signal.SIGTERM)  # Celery's warm shutdown: running tasks end first
-        return Status(self.clients.sessions(), self.house.connects, memory_mb, self._leaving)
+        deaf = clock() - self._heard_at > DEAF_AFTER * settings.FLOTILLA_SESSION_LEASE_SECONDS
+        return Status(self.clients.sessions(), self.house.connects, memory_mb, self._leaving, deaf)
+
+    def _hear(self) -> None:
+        """Note when the broker could last be reached: a host that gets no tasks must not keep its sessions from others.
+
+        By a connection of its own each time: the consumer's is silent as well while all threads are busy.
+        """
+        app = self._consumer.app
+        while not self._ended.is_set():
+            try:
+                with app.connection_for_write() as broker:
+                    broker.connect()
+                self._heard_at = clock()
+            except Exception as problem:  # noqa: BLE001 - whatever it is, nobody was heard; and this thread must not end
+                log.warning("sessions.broker_not_reached", error=type(problem).__name__)
+            self._ended.wait(settings.FLOTILLA_SESSION_LEASE_SECONDS / 6)
 
     def _weather_changed(self, change: Change, reason: str) -> None:
         params = {"scope": "host", "subject": self.keeper.name, "reason": reason, "most": len(change.devices)}

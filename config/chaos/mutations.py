@@ -177,7 +177,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
             Patch(
                 RECOVER,
                 "    dedups = [kind for kind in registry.kinds()",
-                "    if pool is None:\n        return 0\n    dedups = [kind for kind in registry.kinds()",
+                "    if True:\n        return 0\n    dedups = [kind for kind in registry.kinds()",
             )
         ],
     ),

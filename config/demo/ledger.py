@@ -35,6 +35,14 @@ class Judge:
         """Counts over everything since the last reset."""
         return dict(self._call("GET", "summary").json())
 
+    def sessions(self) -> dict[str, Any]:
+        """Who is logged in, and how often somebody was replaced."""
+        return dict(self._call("GET", "sessions").json())
+
+    def stays(self) -> list[dict[str, Any]]:
+        """Who held which session from when to when, the oldest first."""
+        return list(self._call("GET", "sessions/log").json())
+
     def entries(self) -> Iterator[dict[str, Any]]:
         """Every request since the last reset, in the order of arrival."""
         since = 0

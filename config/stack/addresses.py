@@ -13,6 +13,7 @@ from config.stack import state
 from config.stack.errors import StackError
 from config.stack.keys import local_secrets
 from config.stack.places import local_root
+from config.stack.sentinels import watched_from_url
 
 __all__ = ["Addresses", "addresses", "database_from_url", "external", "local_secrets", "redis_from_url"]
 
@@ -118,10 +119,12 @@ def _hosts(text: str) -> tuple[str, str]:
 
 
 def redis_from_url(url: str) -> str:
-    """``url`` when Celery, redis-py and the cache all understand it; raises otherwise, without quoting it."""
+    """``url`` when Celery, redis-py and the cache can be told of it; raises otherwise, without quoting it."""
+    if watched_from_url(url):
+        return url
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in {"redis", "rediss"}:
-        raise StackError("REDIS_URL must begin with redis:// or rediss://.")
+        raise StackError("REDIS_URL must begin with redis://, rediss:// or sentinel://.")
     host = rest.partition("?")[0].partition("/")[0].rpartition("@")[2]
     if not host:
         raise StackError("REDIS_URL names no host.")

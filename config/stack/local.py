@@ -31,7 +31,8 @@ class LocalStack:
     """PostgreSQL and Valkey below ``root``, owned by this process from :meth:`start` to :meth:`stop`.
 
     With ``DATABASE_URL`` and ``REDIS_URL`` in the environment it starts no server and hands those on; it then only owns
-    the root, for the programs on top. ``durable=False`` (tests only) lets PostgreSQL skip fsync.
+    the root, for the programs on top. ``durable=False`` (tests only) lets PostgreSQL skip fsync. ``listen``: an address
+    by which other hosts reach PostgreSQL, too.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class LocalStack:
         durable: bool = True,
         appendonly: bool = False,
         children: Children | None = None,
+        listen: str = "",
     ) -> None:
         self.root = (root or local_root()).absolute()
         self.children = children or Children()
         self.urls: dict[str, str] = {}
         self._durable = durable
         self._appendonly = appendonly
+        self._listen = listen
         self._lock: IO[bytes] | None = None
         self._external: tuple[str, str] | None = None
         self._cluster: postgres.Cluster | None = None
@@ -97,7 +100,7 @@ class LocalStack:
             self.children.open()
             self._write_state()
             if self._external is None:
-                self._cluster = postgres.locate(root=self.root, durable=self._durable)
+                self._cluster = postgres.locate(root=self.root, durable=self._durable, listen=self._listen)
                 self._keyspace = valkey.locate(root=self.root, program=valkey_program(), appendonly=self._appendonly)
                 postgres.clear_leftovers(self._cluster)
                 valkey.clear_leftovers(self._keyspace)

@@ -72,6 +72,8 @@ class Cluster:
     programs: PostgresPrograms
     password_file: Path
     durable: bool
+    listen: str = ""
+    """An address of this host by which others reach it as well, with the password; none, unless somebody asks."""
 
     @property
     def data(self) -> Path:
@@ -86,7 +88,7 @@ class Cluster:
         return f"postgresql://{USER}:{password}@/{DATABASE}?host={host}"
 
 
-def locate(*, root: Path, durable: bool) -> Cluster:
+def locate(*, root: Path, durable: bool, listen: str = "") -> Cluster:
     """Decide where the cluster of ``root`` lives, and make its folders."""
     account = database_account()
     home = database_home(root=root, account=account)
@@ -97,6 +99,7 @@ def locate(*, root: Path, durable: bool) -> Cluster:
         programs=programs_for(account, home=home) if account else postgres_programs(),
         password_file=root / "postgres.password",
         durable=durable,
+        listen=listen,
     )
 
 
@@ -188,6 +191,9 @@ def start(
     settings = dict(
         _SETTINGS, unix_socket_directories=str(cluster.sockets), **({} if cluster.durable else _NOT_DURABLE)
     )
+    if cluster.listen:
+        settings["listen_addresses"] = cluster.listen
+        _admit_network(cluster)
     child = children.start(
         name="postgres",
         argv=[
@@ -217,6 +223,15 @@ def start(
             time.sleep(0.05)
         else:
             return child
+
+
+def _admit_network(cluster: Cluster) -> None:
+    """Hosts of our own networks may log in with the password."""
+    rules = cluster.data / "pg_hba.conf"
+    rule = f"host {DATABASE} {USER} samenet scram-sha-256\n"
+    present = rules.read_text(encoding="utf-8")
+    if rule not in present:
+        rules.write_text(present + rule, encoding="utf-8")
 
 
 def _make_database(cluster: Cluster) -> None:

@@ -182,7 +182,14 @@ def programs(
         ),
         Program(
             name="flower",
-            argv=(*celery, "flower", f"--address={LOOPBACK}", f"--port={ports.flower}", "--persistent=False"),
+            argv=(
+                *celery,
+                "flower",
+                f"--address={LOOPBACK}",
+                f"--port={ports.flower}",
+                "--persistent=False",
+                "--max_tasks=10000",
+            ),
             env={**common, "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{environment['FLOTILLA_FLOWER_PASSWORD']}"},
             ready=_listens(ports.flower),
             url=urls["flower"],

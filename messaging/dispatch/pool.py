@@ -28,6 +28,7 @@ Params = Mapping[str, Any]
 BORROW_SECONDS = 30.0
 AGAIN_SECONDS = 0.2
 _DJANGO_ONLY = frozenset({"context", "cursor_factory", "server_side_binding"})
+STATEMENT_SECONDS = 30
 RACES = (errors.DeadlockDetected, errors.SerializationFailure)
 """Errors of a statement that was rolled back whole and may simply be run again."""
 
@@ -48,11 +49,16 @@ class PoolExhausted(psycopg2.OperationalError):
 
 
 class Session:
-    """One connection, borrowed, with the statements it has prepared."""
+    """One connection, borrowed, with the statements it has prepared.
 
-    def __init__(self, connection: Connection, *, prepare: bool) -> None:
+    ``limits`` (SQL, or nothing) goes ahead of each message, into its transaction: behind a pooler the next transaction
+    runs on another server connection, and what is set for longer than this one would be left to strangers.
+    """
+
+    def __init__(self, connection: Connection, *, prepare: bool, limits: str = "") -> None:
         self._connection = connection
         self._prepare = prepare
+        self._limits = [limits] if limits else []
         self._prepared: set[str] = set()
 
     @property
@@ -72,11 +78,15 @@ class Session:
                     cursor.execute(statement.prepare)
                     self._prepared.add(statement.name)
             parts = [statement.execute if self._prepare else statement.text for statement in statements]
-            cursor.execute(";".join(parts), params)
+            cursor.execute(";".join([*self._limits, *parts]), params)
             return cursor.fetchall() if cursor.description else []
 
+    def begin(self) -> None:
+        """BEGIN, with the limits of this transaction."""
+        self.control(";".join(["BEGIN", *self._limits]))
+
     def control(self, command: str) -> None:
-        """BEGIN, COMMIT or ROLLBACK."""
+        """COMMIT or ROLLBACK."""
         with self._connection.cursor() as cursor:
             cursor.execute(command)
 
@@ -86,9 +96,13 @@ class Session:
 
 
 class Pool:
-    """At most ``size`` connections to the default database, opened when needed, safe for threads."""
+    """At most ``size`` connections to the default database, opened when needed, safe for threads.
+
+    ``away``: the last that was heard of the database is that no connection could be had.
+    """
 
     def __init__(self, *, size: int) -> None:
+        self.away = False
         self._slots: LifoQueue[Session | None] = LifoQueue()
         for _ in range(size):
             self._slots.put(None)
@@ -133,7 +147,7 @@ class Pool:
     def transaction(self) -> Iterator[Session]:
         """Several statements in one transaction: committed at the end, rolled back on any exception."""
         with self._borrowed() as session:
-            session.control("BEGIN")
+            session.begin()
             try:
                 yield session
             except BaseException:
@@ -154,8 +168,9 @@ class Pool:
             raise PoolExhausted(f"no database connection came free in {BORROW_SECONDS:g} s") from None
         try:
             if session is None or session.closed:
-                session = _open()
+                session = self._connect()
             yield session
+            self.away = False
         except psycopg2.Error as problem:
             if session is not None and is_away(problem) and not isinstance(problem, RACES):
                 broke = session.closed  # as libpq found it: a statement that timed out leaves a connection that works
@@ -165,6 +180,13 @@ class Pool:
             raise
         finally:
             self._slots.put(None if session is None or session.closed else session)
+
+    def _connect(self) -> Session:
+        try:
+            return _open()
+        except psycopg2.OperationalError:
+            self.away = True
+            raise
 
     def _let_go_of_idle(self) -> None:
         """What broke one connection has probably broken the idle ones: the next borrowers shall open their own."""
@@ -184,9 +206,23 @@ def _open() -> Session:
     known = {name: value for name, value in params.items() if name not in _DJANGO_ONLY}
     connection = psycopg2.connect(**known)
     connection.autocommit = True
+    if settings.FLOTILLA_POOLED:
+        with connection.cursor() as cursor:
+            cursor.execute("SET TIME ZONE 'UTC'")  # one of the few that poolers carry over
+        return Session(connection, prepare=False, limits=_limits())
     with connection.cursor() as cursor:
-        cursor.execute("SET TIME ZONE 'UTC'; SET statement_timeout = '30s'; SET plan_cache_mode = 'force_generic_plan'")
+        cursor.execute(
+            f"SET TIME ZONE 'UTC'; SET statement_timeout = '{STATEMENT_SECONDS}s'; "
+            "SET plan_cache_mode = 'force_generic_plan'"
+        )
     return Session(connection, prepare=settings.FLOTILLA_PREPARE)
+
+
+def _limits() -> str:
+    idle = int(1000 * settings.FLOTILLA_IDLE_TRANSACTION_SECONDS)
+    return (
+        f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; SET LOCAL idle_in_transaction_session_timeout = {idle}"
+    )
 
 
 _lock = threading.Lock()

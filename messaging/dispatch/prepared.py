@@ -2,7 +2,7 @@
 
 Planning the corridor's statements takes twice as long as running them, so each is sent as ``PREPARE`` the first time a
 connection meets it and as ``EXECUTE`` from then on. Behind a pooler that changes the server connection from one
-transaction to the next (PgBouncer in transaction mode) ``FLOTILLA_PREPARE=0`` sends the plain text.
+transaction to the next (``FLOTILLA_DIRECT_DATABASE_URL``), or with ``FLOTILLA_PREPARE=0``, it is the plain text.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ Every call needs ``Authorization: Bearer <control token>`` and must come from th
 ``GET POST DELETE …/webhook``   where receipts and replies go (see :mod:`messaging.simulator.phones`)
 ``POST …/reply``                ``{"from", "text", "sender"?, "device"?, "dialect"?}``: one phone writes now
 ``GET POST …/sessions``         who is logged in, and what is special to sessions (:mod:`messaging.simulator.sessions`)
+``GET …/sessions/log``          who held which session from when to when
 ``POST …/reset``                forget ledger, rules, bans, links, webhook; ``{"keep": ["faults", …]}``
 =============================== =======================================================================
 """
@@ -23,7 +24,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -80,6 +81,7 @@ class Control:
             ("POST", "reset", self.reset),
             ("GET", "sessions", self.show_sessions),
             ("POST", "sessions", self.command_sessions),
+            ("GET", "sessions/log", self.show_stays),
         ]
         return [web.route(method, f"/control/{path}", self._guarded(handler)) for method, path, handler in table]
 
@@ -208,6 +210,10 @@ class Control:
     async def show_sessions(self, _request: web.Request) -> web.Response:
         """Who is logged in."""
         return _json(self.sessions.status())
+
+    async def show_stays(self, _request: web.Request) -> web.Response:
+        """Who held which session from when to when, the oldest first."""
+        return _json([asdict(stay) for stay in self.sessions.stays])
 
     async def command_sessions(self, request: web.Request) -> web.Response:
         """What is special to sessions."""

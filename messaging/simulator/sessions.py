@@ -15,7 +15,8 @@ from here                          meaning
 ================================== ==================================================================================
 
 Sends are entered in the ledger and suffer the faults like any other; no repeat is dropped. The control address
-``/control/sessions`` shows who is here, and sets what is special to sessions (:meth:`Sessions.command`).
+``/control/sessions`` shows who is here, and sets what is special to sessions (:meth:`Sessions.command`);
+``/control/sessions/log`` tells who held which session from when to when.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import asyncio
 import json
 import time
 import uuid
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,11 +39,27 @@ from messaging.simulator.ledger import NO_MESSAGE, Arrival
 HEADER = "X-Session"
 MOODS = ("abort", "abort_on_send", "reach_out", "temporary_ban")
 REST_SECONDS = 600
+LOGGED_STAYS = 20_000
 KNOWN = {"offline", "receipts", "dial_seconds", "moods", "log_out", "reply", "reset"}
 
 
 class BadCommand(ValueError):  # noqa: N818 - reads as a fact
     """A control call that makes no sense, with words that say what to change."""
+
+
+@dataclass(slots=True)
+class Stay:
+    """One holder of a session, from its log-in to its end, as seen from here; seconds of the wall clock.
+
+    ``heard_at`` is when it last said something. Who vanishes without a word is here until the next log-in.
+    """
+
+    session: str
+    peer: str
+    began_at: float
+    heard_at: float
+    ended_at: float | None = None
+    replaced: bool = False
 
 
 @dataclass(slots=True)
@@ -51,6 +69,7 @@ class _Holder:
     session: str
     socket: web.WebSocketResponse
     transport: asyncio.Transport | None
+    stay: Stay
     news: asyncio.Event = field(default_factory=asyncio.Event)
     caught_up: bool = False
 
@@ -71,7 +90,9 @@ class Sessions:
     logins: Counter[str] = field(default_factory=Counter)
     moods: dict[str, str] = field(default_factory=dict)
     logged_out: set[str] = field(default_factory=set)
+    stays: deque[Stay] = field(default_factory=lambda: deque(maxlen=LOGGED_STAYS))
     _online: dict[str, _Holder] = field(default_factory=dict)
+    _leaving: set[asyncio.Task[None]] = field(default_factory=set)
     _untold: dict[str, OrderedDict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def routes(self) -> list[web.RouteDef]:
@@ -120,6 +141,7 @@ class Sessions:
         self.logins.clear()
         self.moods.clear()
         self.logged_out.clear()
+        self.stays.clear()
         self._untold.clear()
         self.offline, self.receipts, self.dial_seconds = False, False, 0.0
 
@@ -151,7 +173,8 @@ class Sessions:
             return web.Response(status=503)
         socket = web.WebSocketResponse(max_msg_size=1_000_000)
         await socket.prepare(request)
-        holder = _Holder(session, socket, request.transport)
+        now = time.time()
+        holder = _Holder(session, socket, request.transport, Stay(session, request.remote or "", now, now))
         refusal = self._refusal(session, plan)
         if refusal is not None:
             self.counts["refused"] += 1
@@ -164,6 +187,7 @@ class Sessions:
             await self._listen(holder)
         finally:
             telling.cancel()
+            holder.stay.ended_at = holder.stay.ended_at or time.time()
             if self._online.get(session) is holder:
                 del self._online[session]
         return socket
@@ -182,12 +206,21 @@ class Sessions:
         earlier = self._online.get(holder.session)
         self._online[holder.session] = holder
         self.logins[holder.session] += 1
+        self.stays.append(holder.stay)
         if earlier is not None:
             self.counts["replaced"] += 1
-            await earlier.say("replaced")
-            await earlier.socket.close()
+            earlier.stay.replaced, earlier.stay.ended_at = True, holder.stay.began_at
+            # Apart: whoever has vanished answers no farewell, and the new holder does not wait for that.
+            task = asyncio.create_task(self._dismiss(earlier))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
         await holder.say("connected")
         holder.news.set()
+
+    async def _dismiss(self, holder: _Holder) -> None:
+        with suppress(ConnectionError):
+            await holder.say("replaced")
+            await holder.socket.close()
 
     async def _listen(self, holder: _Holder) -> None:
         working: set[asyncio.Task[None]] = set()
@@ -195,6 +228,7 @@ class Sessions:
             async for frame in holder.socket:
                 if frame.type is not WSMsgType.TEXT:
                     continue
+                holder.stay.heard_at = time.time()
                 said = json.loads(frame.data)
                 if said.get("type") == "ack":
                     self._untold.get(holder.session, OrderedDict()).pop(said.get("id", ""), None)

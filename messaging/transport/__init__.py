@@ -7,11 +7,27 @@ as unacknowledged and moves the tokens. The cost of a message does not depend on
 tokens, so a consumer may die at any moment: a message is in its list or in kombu's unacked hash, never in neither.
 
 Messages without the header are untouched: routing, fanout, remote control and monitors see stock Redis.
-Needs one Redis or Valkey (>= 6.2) without cluster mode, and no ``global_keyprefix``.
+Needs one Redis or Valkey (>= 6.2), with or without Sentinels, without cluster mode, and no ``global_keyprefix``.
 """
+
+from kombu.connection import resolve_aliases
 
 from messaging.transport.names import BELL_HEADER, TAKEN_HEADER, device_queue, device_route
 from messaging.transport.repair import Repaired, repair
+from messaging.transport.sentinel import SentinelTransport
 from messaging.transport.transport import Transport
 
-__all__ = ["BELL_HEADER", "TAKEN_HEADER", "Repaired", "Transport", "device_queue", "device_route", "repair"]
+__all__ = [
+    "BELL_HEADER",
+    "TAKEN_HEADER",
+    "Repaired",
+    "SentinelTransport",
+    "Transport",
+    "device_queue",
+    "device_route",
+    "repair",
+]
+
+# How addresses begin where they are shown: Flower takes it for the kind of broker, and would know no other word.
+resolve_aliases["messaging.transport:Transport"] = "redis"
+resolve_aliases["messaging.transport:SentinelTransport"] = "sentinel"

@@ -184,6 +184,7 @@ def test_lists_of_runs_show_progress_and_filter():
 def test_a_page_of_runs_costs_the_same_for_one_and_for_thirty(address):
     client, counts = caller(), []
     campaign = make_campaign(owner=client.user)
+    client.get(f"{V1}/runs")  # writes down that the token was used, once a minute
     for number in (1, 29):
         make_runs(number, campaign=campaign)
         with CaptureQueriesContext(connection) as queries:
