@@ -82,6 +82,7 @@ class CampaignAdmin(PreviewMixin, LookMixin, OperateMixin, OwnedAdmin):
     list_filter = (StateFilter, ("schedule", ChoicesDropdownFilter))
     search_fields = ("name",)
     search_help_text = "Name of the campaign"
+    empty_hint = "A campaign says one thing to many leads: now, at a time, or by a schedule."
     autocomplete_fields = ("lead_device", "segment", "pool")
     readonly_fields = ("state_label", "launched_at", "schedule_words", "live_count", "message_preview")
     actions = ("launch_campaigns",)

@@ -42,6 +42,7 @@ class RunAdmin(AssignMixin, ReadOnlyAdmin):
     list_filter = (("state", ChoicesDropdownFilter), ("campaign", VisibleSelectFilter))
     search_fields = ("campaign__name",)
     search_help_text = "Name of the campaign"
+    empty_hint = "A run begins when a campaign is launched, or when its time has come."
     actions_detail = ("pause_run", "resume_run", "retry_run", "assign_run", "cancel_run")
     change_form_outer_before_template = "admin/campaigns/run_progress.html"
     fieldsets = (

@@ -15,6 +15,7 @@ from unfold.widgets import UnfoldAdminSelectWidget
 
 from config import deleting
 from devices.admin_pages import Question, ask, change_url, confirmed, list_url, page, visible_or_404
+from devices.admin_text import many
 from devices.models import Device
 from leads.models import Lead
 from messaging.removing import RemovalRefused
@@ -54,7 +55,8 @@ class DeviceDeletion:
             except RemovalRefused as refused:
                 self.message_user(request, refused.text, messages.ERROR)
                 return redirect(request.get_full_path())
-            text = f"{device} is deleted, with {gone.messages:,} messages and {gone.replies:,} replies."
+            replies = "1 reply" if gone.replies == 1 else f"{gone.replies:,} replies"
+            text = f"{device} is deleted, with {many(gone.messages, 'message')} and {replies}."
             self.message_user(request, text, messages.SUCCESS)
             return redirect(list_url(Device))
         context = {

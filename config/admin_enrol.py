@@ -12,6 +12,7 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from devices.admin_pages import confirmed
+from devices.admin_text import many
 from leads.admin_bulk import counted, form_page
 from leads.models import Lead
 from sequences import entry
@@ -61,7 +62,7 @@ def enrol_leads(model_admin: Any, request: HttpRequest, queryset: QuerySet[Lead]
         request,
         form=form,
         action="enrol_leads",
-        title=f"Enrol {number:,} leads",
+        title=f"Enrol {many(number, 'lead')}",
         button="Enrol",
     )
 
@@ -71,5 +72,6 @@ def _enrol(model_admin: Any, request: HttpRequest, sequence: Sequence, leads: Qu
     strangers = number - len(done.enrolments) - sum(done.left_out.values())
     left_out = {**done.left_out, **({"other_owner": strangers} if strangers else {})}
     words = "; ".join(f"{n:,} {LEFT_OUT[reason]}" for reason, n in left_out.items())
-    text = f"{len(done.enrolments):,} leads entered “{sequence}”." + (f" Left out: {words}." if words else "")
+    entered = many(len(done.enrolments), "lead")
+    text = f"{entered} entered “{sequence}”." + (f" Left out: {words}." if words else "")
     model_admin.message_user(request, text, messages.SUCCESS if done.enrolments else messages.WARNING)

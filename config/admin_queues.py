@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, cast
 
 from django.contrib import admin, messages
@@ -16,6 +18,7 @@ from django.utils import timezone
 from devices.access import AnyUser, Role, may_change, role_of
 from devices.admin import STATE_COLOURS
 from devices.admin_pages import Question, ask, confirmed, fragment, page, visible_or_404
+from devices.admin_text import many
 from devices.models import Device, DeviceState, SessionHost
 from messaging import days, health, queues, workers
 from messaging.models import DayCount, Message, Stream
@@ -70,7 +73,7 @@ def clear_view(request: HttpRequest, device_id: int) -> HttpResponse:
         return ask(request, model_admin=model_admin, obj=device, question=question)
     number = queues.clear(device=device, by=cast("User", request.user))
     model_admin.log_change(request, device, f"Cleared its queue: {number:,} messages cancelled.")
-    messages.success(request, f"{number:,} messages of {device} are cancelled.")
+    messages.success(request, f"{device}: {many(number, 'message')} cancelled.")
     return HttpResponseRedirect(reverse("admin:queues"))
 
 
@@ -101,8 +104,26 @@ def expire_view(request: HttpRequest, device_id: int) -> HttpResponse:
         device=device, older_than=timedelta(hours=int(hours)), now=timezone.now(), by=cast("User", request.user)
     )
     model_admin.log_change(request, device, f"Expired what was older than {int(hours):,} hours: {number:,} messages.")
-    messages.success(request, f"{number:,} messages of {device} are expired.")
+    messages.success(request, f"{device}: {many(number, 'message')} expired.")
     return HttpResponseRedirect(reverse("admin:queues"))
+
+
+def queue_words(names: Iterable[str]) -> str:
+    """``control, devices.http.0 to 3``: queues whose numbers follow one another, as one."""
+    numbers: dict[str, list[int]] = {}
+    for name in names:
+        stem, _, number = name.rpartition(".")
+        if number.isdecimal():
+            numbers.setdefault(stem, []).append(int(number))
+        else:
+            numbers[name] = []
+    words = [stem for stem, found in numbers.items() if not found]
+    for stem, found in numbers.items():
+        # what follows one another is equally far from its place in the row
+        for _, row in groupby(enumerate(sorted(found)), key=lambda each: each[1] - each[0]):
+            span = [number for _, number in row]
+            words.append(f"{stem}.{span[0]}" + (f" to {span[-1]}" if len(span) > 1 else ""))
+    return ", ".join(sorted(words))
 
 
 def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
@@ -125,7 +146,10 @@ def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
     }
     return {
         "numbers": health.gather(now=now),
-        "crew": [*((worker, True) for worker in crew.live), *((worker, False) for worker in crew.silent)],
+        "crew": [
+            *((worker, True, queue_words(worker.queues)) for worker in crew.live),
+            *((worker, False, queue_words(worker.queues)) for worker in crew.silent),
+        ],
         "may_clear": may_change(user),
         "total": waiting.aggregate(n=Sum("waiting"))["n"] or 0,
         "hosts": list(SessionHost.objects.filter(lease_until__gt=now)[:SHOWN]),

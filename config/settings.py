@@ -204,6 +204,7 @@ AUTH_PASSWORD_VALIDATORS = [
 LANGUAGE_CODE = "en"
 TIME_ZONE = os.environ.get("FLOTILLA_TIME_ZONE", "UTC")
 USE_I18N = True
+FORMAT_MODULE_PATH = ["config.formats"]
 USE_TZ = True
 USE_THOUSAND_SEPARATOR = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -289,7 +290,8 @@ UNFOLD = {
             {"title": "Second factor", "link": reverse_lazy("admin:second_factor")},
         ]
     },
-    "SCRIPTS": [lambda _: static("flotilla/zone.js")],
+    "STYLES": [lambda _: static("flotilla/theme.css")],
+    "SCRIPTS": [lambda _: static("flotilla/zone.js"), lambda _: static("flotilla/names.js")],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SIDEBAR": {"show_search": True, "show_all_applications": False, "navigation": "config.navigation.sidebar"},

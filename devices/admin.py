@@ -24,7 +24,7 @@ from devices.admin_forms import DeviceForm, credential_inputs, shown_when
 from devices.admin_pages import Question, ask, back_to, change_url, confirmed, list_url, visible_or_404
 from devices.admin_pairing import PairingPages, can_be_linked
 from devices.admin_status import StatusLinkMixin
-from devices.admin_text import NOTHING, label, moment_column, moment_in_full, phone
+from devices.admin_text import NOTHING, label, many, moment_column, moment_in_full, phone
 from devices.admin_webhook import WebhookMixin
 from devices.models import Device, DeviceShare, DeviceState, Pool
 
@@ -65,8 +65,12 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
     )
     search_fields = ("name", "phone")
     search_help_text = "Name or number of the device"
+    empty_hint = "A device is one sender: a WhatsApp account, or an account at a messaging gateway."
     autocomplete_fields = ("pool",)
-    readonly_fields = ("state_label", "state_reason", "rest", "last_sent_in_full", "created_at", "webhook_address")
+    readonly_fields = (
+        *("state_label", "state_reason", "rest", "sent_today", "waiting", "last_sent_in_full", "created"),
+        "webhook_address",
+    )
     inlines = (DeviceShareInline,)
     actions = ("pause_devices", "resume_devices", "refresh_devices")
     actions_list = ("reconnect_all",)
@@ -85,6 +89,13 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
         """Without credentials: no page needs them, and one that does not decrypt must not break a list."""
         return super().get_queryset(request).select_related("pool").defer("credentials")
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Device | None:
+        """With the figures that its page shows beside its state."""
+        device: Device | None = super().get_object(request, object_id, from_field)
+        if device is not None:
+            self.attach(request, [device])
+        return device
+
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """With a field for every credential."""
         kwargs["form"] = type("DeviceForm", (DeviceForm,), credential_inputs())
@@ -92,6 +103,20 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
 
     fieldsets = (
         (None, {"fields": ["owner", "name", "phone", "pool"]}),
+        (
+            "Now",
+            {
+                "fields": [
+                    "state_label",
+                    "state_reason",
+                    "rest",
+                    "sent_today",
+                    "waiting",
+                    "last_sent_in_full",
+                    "created",
+                ]
+            },
+        ),
         ("Gateway", {"fields": ["gateway", "base_url"]}),
         (
             "Pacing",
@@ -104,7 +129,6 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
                 "description": "Leave both times empty to send around the clock.",
             },
         ),
-        ("Now", {"fields": ["state_label", "state_reason", "rest", "last_sent_in_full", "created_at"]}),
         ("Webhook", {"fields": ["webhook_address"]}),
         ("Advanced", {"fields": ["options"], "classes": ["collapse"]}),
     )
@@ -171,6 +195,7 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
 
     last_sent = moment_column("last_sent_at", "Last sent")
     last_sent_in_full = moment_column("last_sent_at", "Last sent", in_full=True)
+    created = moment_column("created_at", "Created", in_full=True)
 
     @display(description="State", ordering="state")
     def state_label(self, device: Device) -> SafeString:
@@ -228,7 +253,8 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
     @admin.action(description="Refresh the chosen devices", permissions=["change"])
     def refresh_devices(self, request: HttpRequest, queryset: QuerySet[Device]) -> None:
         """From the list."""
-        self._tell(request, queryset.count(), services.ask_refresh(devices=queryset), "are being connected anew")
+        chosen, number = queryset.count(), services.ask_refresh(devices=queryset)
+        self._tell(request, chosen, number, f"{'is' if number == 1 else 'are'} being connected anew")
 
     @action(description="Reconnect all", icon="sync", permissions=["change"])
     def reconnect_all(self, request: HttpRequest) -> HttpResponse:
@@ -294,7 +320,7 @@ class DeviceAdmin(PairingPages, WebhookMixin, StatusLinkMixin, OwnedAdmin):
         left = chosen - number
         unchanged = f" {left:,} were not in a state for that." if left else ""
         self.message_user(
-            request, f"{number:,} devices {done}.{unchanged}", messages.SUCCESS if number else messages.WARNING
+            request, f"{many(number, 'device')} {done}.{unchanged}", messages.SUCCESS if number else messages.WARNING
         )
 
 
@@ -305,6 +331,7 @@ class PoolAdmin(OwnedAdmin):
     list_display = ("name", "size", "connected", "created_at")
     search_fields = ("name",)
     search_help_text = "Name of the pool"
+    empty_hint = "A pool is several devices that share the work of a campaign."
     fields = ("owner", "name")
 
     def attach(self, request: HttpRequest, rows: list[Pool]) -> None:

@@ -196,6 +196,8 @@ class OwnedAdmin(RoleMixin, ModelAdmin):
         ArrayField: {"widget": UnfoldAdminTextInputWidget},
         models.URLField: {"form_class": partial(forms.URLField, assume_scheme="https")},
     }
+    empty_hint = ""
+    """What to do first, where a list has no rows."""
     list_per_page = 50
     show_full_result_count = False
     show_facets = ShowFacets.NEVER  # a COUNT per choice of every filter

@@ -23,6 +23,11 @@ DIRECTIONS = {"phone": "ltr", "name": "auto", "text": "auto", "notes": "auto"}
 """Form fields by name: which way they are written. ``auto`` goes by the first letter."""
 
 
+def many(number: int, word: str) -> str:
+    """``1 lead``, ``2,000 leads``."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
 def isolated(text: object) -> SafeString:
     """A name that leaves the direction of what stands beside it alone."""
     return format_html("<bdi>{}</bdi>", text)

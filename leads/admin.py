@@ -145,6 +145,7 @@ class LeadAdmin(ConsentMixin, BulkMixin, OwnedAdmin):
     )
     search_fields = ("name", "phone")
     search_help_text = "Beginnings of names, or a whole phone number"
+    empty_hint = "Import a list, add people one by one, or let a form send them by webhook."
     sortable_by = ()  # the newest first is an index; anything else sorts the whole table
     autocomplete_fields = ("device",)
     actions_list = ("import_leads",)
@@ -242,6 +243,7 @@ class LeadImportAdmin(ImportViews, ReadOnlyAdmin):
     list_filter = (("state", ChoicesDropdownFilter),)
     search_fields = ("filename",)
     search_help_text = "Name of the file"
+    empty_hint = "A CSV or Excel file is looked at first; nothing is taken in before you say so."
 
     @display(description="State", ordering="state", label=IMPORT_COLOURS)
     def state_label(self, lead_import: LeadImport) -> tuple[str, str]:

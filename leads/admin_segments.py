@@ -177,6 +177,7 @@ class SegmentAdmin(OwnedAdmin):
     list_display = ("name", "asks", "leads_link", "updated_at")
     search_fields = ("name",)
     search_help_text = "Name of the segment"
+    empty_hint = "A segment is a filter over your leads under a name; it is always up to date."
     readonly_fields = ("live_count",)
     fieldsets = (
         (None, {"fields": ["owner", "name", "live_count"], "description": "A lead is in if every rule below holds."}),

@@ -29,6 +29,7 @@ class LeadSourceAdmin(OwnedAdmin):
     list_filter = ("enabled",)
     search_fields = ("name",)
     search_help_text = "Name of the source"
+    empty_hint = "A source is a form or a shop that posts its leads to an address of its own."
     actions_detail = ("rotate_secret",)
     readonly_fields = ("address", "previous_until")
     fieldsets = (

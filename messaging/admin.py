@@ -118,6 +118,7 @@ class MessageAdmin(LifeViews, RetryMixin, SettlingActions, EraseViews, ReadOnlyA
     )
     search_fields = ("phone",)
     search_help_text = "A whole phone number"
+    empty_hint = "Messages come from campaigns, from sequences, and one by one from the API or a test."
     paginator = InfinitePaginator
     sortable_by = ()  # the newest first is an index; anything else sorts the whole table
     inlines = (AttemptInline,)

@@ -29,7 +29,7 @@ class SubscriberForm(OwnedForm):
 
     kinds = forms.MultipleChoiceField(
         choices=[(kind.value, f"{kind.label} ({kind.value})") for kind in SUBSCRIBABLE],
-        widget=forms.CheckboxSelectMultiple,
+        widget=forms.CheckboxSelectMultiple(attrs={"class": "fl-choices"}),
         label="Events",
     )
 
@@ -47,6 +47,7 @@ class SubscriberAdmin(OwnedAdmin):
     list_filter = ("enabled",)
     search_fields = ("name", "url")
     search_help_text = "Name or address"
+    empty_hint = "A subscriber is told what happens, by a signed call to its address."
     actions_detail = ("send_test", "replay_dead", "rotate_secret")
     readonly_fields = ("state_label", "last_error", "disabled_reason", "failing", "held", "called", "previous_until")
     fieldsets = (

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -49,6 +49,10 @@ class StepInline(OwnedStackedInline):
     ordering = ("position",)
     verbose_name_plural = "steps"
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Step]:
+        """With the sequence, which each step is named by: else it is read again for every one."""
+        return super().get_queryset(request).select_related("sequence")
+
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Texts are short: several steps are to be seen at once."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
@@ -65,6 +69,7 @@ class SequenceAdmin(OwnedAdmin):
     list_filter = (("state", ChoicesDropdownFilter),)
     search_fields = ("name",)
     search_help_text = "Name of the sequence"
+    empty_hint = "A sequence sends its steps one after the other to each lead that enters."
     autocomplete_fields = ("next_sequence",)
     inlines = (StepInline,)
     readonly_fields = ("state_label", "way")

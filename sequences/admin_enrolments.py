@@ -16,7 +16,7 @@ from devices.access import may_change
 from devices.admin_base import InfinitePaginator, ReadOnlyAdmin
 from devices.admin_filters import VisibleSelectFilter
 from devices.admin_pages import Question, ask, confirmed, list_url
-from devices.admin_text import label
+from devices.admin_text import label, many
 from sequences import exits
 from sequences.admin_words import ENROLMENT_COLOURS
 from sequences.models import Enrolment, EnrolmentState, StepVersion
@@ -84,7 +84,7 @@ class EnrolmentAdmin(ReadOnlyAdmin):
         if not confirmed(request):
             verb, text = WORDS[what]
             question = Question(
-                title=f"{verb} {len(ids):,} leads?",
+                title=f"{verb} {many(len(ids), 'lead')}?",
                 text=text,
                 button=verb,
                 back=list_url(Enrolment),

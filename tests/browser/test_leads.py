@@ -87,6 +87,6 @@ def test_two_leads_become_one_and_a_device_goes_after_its_counts_were_seen(page:
     expect(page.get_by_role("heading", name="Delete Front desk?")).to_be_visible(timeout=DEADLINE_MS)
     assert fits(page)
     page.get_by_role("button", name="Delete for good").click()
-    expect(page.get_by_text("is deleted, with 1 messages")).to_be_visible(timeout=DEADLINE_MS)
+    expect(page.get_by_text("is deleted, with 1 message")).to_be_visible(timeout=DEADLINE_MS)
     first.refresh_from_db()
     assert first.device is None

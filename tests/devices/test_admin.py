@@ -371,7 +371,7 @@ def test_list_actions_change_only_devices_in_a_state_for_it() -> None:
     active, unpaired = make_device(owner=me), make_device(owner=me, state=DeviceState.UNPAIRED)
     chosen = {"_selected_action": [str(active.pk), str(unpaired.pk)]}
     answer = signed_in(me).post(LIST, {"action": "pause_devices", **chosen}, follow=True)
-    assert "1 devices paused. 1 were not" in answer.content.decode()
+    assert "1 device paused. 1 were not" in answer.content.decode()
     active.refresh_from_db()
     unpaired.refresh_from_db()
     assert (active.state, unpaired.state) == (DeviceState.PAUSED, DeviceState.UNPAIRED)

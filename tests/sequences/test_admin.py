@@ -131,7 +131,7 @@ def test_a_sequence_lives_and_is_edited_on_its_page() -> None:
     chosen = {"action": "enrol_leads", "_selected_action": [lead.pk, refused.pk]}
     assert "Welcome" in client.post("/admin/leads/lead/", chosen).content.decode()
     done = client.post("/admin/leads/lead/", {**chosen, "confirmed": "yes", "sequence": sequence.pk}, follow=True)
-    assert "1 leads entered “Welcome”. Left out: 1 opted out." in done.content.decode()
+    assert "1 lead entered “Welcome”. Left out: 1 opted out." in done.content.decode()
 
     first = sequence.steps.get(position=1)
     first.text = "Good day"
