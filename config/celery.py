@@ -16,7 +16,7 @@ import config.correlation  # noqa: F401 - its signals carry the request's id alo
 from messaging.abstaining import AbstainWithoutDatabase
 from messaging.housing import HouseSessions
 from messaging.starting import RecoverOnStart
-from messaging.task_events import CalmEvents, look_but_not_touch, silence
+from messaging.task_events import CalmEvents, LookButNotTouch, silence
 from messaging.transport.hub import WakeHub
 from messaging.workers import ReportWorker
 
@@ -25,6 +25,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 app = Celery("flotilla", events=CalmEvents)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+app.steps["worker"].add(LookButNotTouch)
 app.steps["consumer"].add(WakeHub)
 app.steps["consumer"].add(AbstainWithoutDatabase)
 app.steps["consumer"].add(RecoverOnStart)
@@ -58,7 +59,6 @@ TICKS = {
 }
 app.conf.beat_schedule = TICKS
 silence(str(tick["task"]) for tick in TICKS.values())
-look_but_not_touch()
 
 
 @setup_logging.connect

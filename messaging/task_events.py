@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Any
 
+from celery import bootsteps
 from celery.app.events import Events
 from celery.events.dispatcher import EventDispatcher
 from celery.worker.control import Panel
@@ -86,11 +87,16 @@ def silence(names: Iterable[str]) -> None:
     SILENT.update(names)
 
 
-def look_but_not_touch() -> None:
-    """Refuse, in this process, every remote command that changes what a worker does."""
-    for name, meta in Panel.meta.items():
-        if meta.type != "inspect" and name not in LOOKING:
-            Panel.data[name] = _refuse
+class LookButNotTouch(bootsteps.StartStopStep):
+    """Worker bootstep: every remote command that changes what a worker does is refused.
+
+    ``app.steps["worker"].add(LookButNotTouch)``. Celery keeps its commands by process, so this begins with a worker.
+    """
+
+    def start(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        for name, meta in Panel.meta.items():
+            if meta.type != "inspect" and name not in LOOKING:
+                Panel.data[name] = _refuse
 
 
 def _refuse(_state: object, **_arguments: object) -> dict[str, str]:
