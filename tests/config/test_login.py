@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from base64 import b32decode
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ def user() -> User:
 @pytest.fixture
 def address() -> str:
     """An address of this test's own: counters outlive tests."""
-    return f"2001:db8::{uuid.uuid4().hex[:4]}:{uuid.uuid4().hex[:4]}"
+    return str(ip_address(f"2001:db8::{uuid.uuid4().hex[:4]}:{uuid.uuid4().hex[:4]}"))  # as it is written down
 
 
 def sign_in(user: User, address: str, *, password: str = PASSWORD, code: str = "") -> tuple[Client, str]:
