@@ -249,6 +249,7 @@ REST_FRAMEWORK = {
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.api.negotiation.Negotiation",
     "EXCEPTION_HANDLER": "config.api.problems.handle",
     "NUM_PROXIES": int(_number("FLOTILLA_PROXIES", 0)) or None,
     "PAGE_SIZE": 50,

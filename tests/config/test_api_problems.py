@@ -97,6 +97,13 @@ def test_an_answer_in_another_format_is_refused():
     problem(caller().get(f"{V1}/devices", headers={"Accept": "application/xml"}), 406, "not_acceptable")
 
 
+def test_a_method_that_an_address_does_not_take_is_said_before_the_format():
+    accept = {"Accept": "application/json"}
+    problem(caller().generic("TRACE", f"{V1}/leads/export?format=csv", headers=accept), 405, "method_not_allowed")
+    problem(caller().delete(f"{V1}/leads/export?format=csv", headers=accept), 405, "method_not_allowed")
+    problem(caller().get(f"{V1}/leads/export?format=csv", headers=accept), 406, "not_acceptable")
+
+
 def test_every_bad_field_is_named_with_a_code_and_words():
     body = problem(
         caller().post(f"{V1}/devices", {"gateway": "pigeon", "lanes": 0, "delay_min_seconds": "soon", "pool": 999_999}),
