@@ -141,6 +141,8 @@ def _group_finish(
 ) -> datetime | None:
     mean, deviation = mean_gap(device=group[0].rhythm, batch=batch)
     step = mean + call_seconds if mean > 0 else call_seconds / group[0].lanes
+    if not max(mean, deviation) <= HORIZON.total_seconds():  # nor where they are no numbers any more
+        return None
     finish = now
     for load in last:
         done = _play(load, step=step, now=now, recent=recent.get(load.device_id, ()))
@@ -151,7 +153,8 @@ def _group_finish(
         return finish  # the caps and windows decide, not the dice
     size = max(_ahead(load) for load in group)
     rivals = sum(_ahead(load) * 10 >= size * 9 for load in group)
-    return finish + timedelta(seconds=deviation * math.sqrt(size) * _largest_of(rivals))
+    spread = deviation * math.sqrt(size) * _largest_of(rivals)
+    return finish + timedelta(seconds=spread) if spread <= HORIZON.total_seconds() else None
 
 
 def _ahead(load: Load) -> int:
@@ -169,7 +172,8 @@ def _play(load: Load, *, step: float, now: datetime, recent: Sequence[datetime])
     at = max(load.free_at or now, now)
     number = _ahead(load)
     if not load.capped:
-        return at + timedelta(seconds=step * (number - 1) + min(step, CALL_SECONDS))
+        seconds = step * (number - 1) + min(step, CALL_SECONDS)
+        return at + timedelta(seconds=seconds) if seconds <= HORIZON.total_seconds() else None
     sent, gap = list(recent), timedelta(seconds=step)
     begun = at
     for played in range(number):
@@ -180,7 +184,8 @@ def _play(load: Load, *, step: float, now: datetime, recent: Sequence[datetime])
         at = moment + gap
         if played == PLAYED:
             pace = (moment - begun) / played
-            return moment + pace * (number - played)
+            left = pace.total_seconds() * (number - played)
+            return moment + timedelta(seconds=left) if left <= HORIZON.total_seconds() else None
     return sent[-1] + min(gap, timedelta(seconds=CALL_SECONDS))
 
 

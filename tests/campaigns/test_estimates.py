@@ -90,6 +90,15 @@ def test_nothing_to_send_is_done_and_a_window_that_never_lets_enough_through_is_
     assert estimate(loads=[Load(messages=10_000, cap_per_day=1)], batch=Rhythm(), now=NOW).finish_at is None
 
 
+@pytest.mark.parametrize("gap", [4e6, 1e12, 1e300])
+@pytest.mark.parametrize("cap", [None, 5])
+def test_gaps_beyond_any_calendar_are_never(gap: float, cap: int | None):
+    load = Load(messages=1_000_000, rhythm=Rhythm(gap, gap), cap_per_hour=cap)
+    assert estimate(loads=[load], batch=Rhythm(0, 0), now=NOW).finish_at is None
+    wide = Load(messages=3, rhythm=Rhythm(0, gap * 1e3), cap_per_hour=cap)
+    assert estimate(loads=[wide], batch=Rhythm(0, 0), now=NOW).finish_at is None
+
+
 @pytest.mark.django_db(transaction=True)
 def test_feature_21_a_simulated_run_ends_within_a_tenth_of_its_estimate_before_and_during(simulator):
     owner, far = make_user(), TimeTravelPool()
