@@ -26,9 +26,9 @@ from devices.keeper import Keeper, clock
 from devices.leases import Status
 from devices.sessions import House, store_url
 from devices.weather import Change
+from messaging.bells import session_bell
 from messaging.dispatch import statements as sql
 from messaging.dispatch.pool import shared_pool
-from messaging.dispatch.publish import session_bell
 from messaging.dispatch.reconnect import pardon
 from messaging.expecting import expected
 from messaging.memory import resident_mb
