@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -22,26 +22,37 @@ START_SECONDS = 100
 @contextmanager
 def worker_and_beat(simulator: Simulator, folder: Path, **environment: str) -> Iterator[Path]:
     """One worker of all queues but those of sessions, and beat; yields the worker's log."""
-    env = {
+    env = _environment(simulator, environment)
+    queues = ",".join(("control", *all_bells()))
+    worker = (*CELERY, "worker", "-P", "threads", "-c", "12", "-Q", queues, "-n", f"{folder.name}@%h")
+    log = folder / "worker.log"
+    with ExitStack() as programs:
+        programs.enter_context(
+            _running((*worker, "--without-gossip", "--without-mingle", "-l", "INFO"), env, folder / "worker.log")
+        )
+        programs.enter_context(another_beat(simulator, folder, "beat", **environment))
+        wait_until(lambda: " ready." in log.read_text(), what="the worker to be ready", seconds=START_SECONDS)
+        yield log
+
+
+@contextmanager
+def another_beat(simulator: Simulator, folder: Path, name: str, **environment: str) -> Iterator[None]:
+    """One more beat; ``name`` is that of its log and of the schedule that it keeps."""
+    argv = (*CELERY, "beat", "-s", str(folder / f"{name}-schedule"), "--pidfile=", "-l", "WARNING")
+    with _running(argv, _environment(simulator, environment), folder / f"{name}.log"):
+        yield
+
+
+def _environment(simulator: Simulator, more: Mapping[str, str]) -> dict[str, str]:
+    return {
         **os.environ,
         "REDIS_URL": settings.REDIS_URL,
         "FLOTILLA_GATEWAY_URLS": f"simulator={simulator.url}",
         "FLOTILLA_RETRY_MINUTES": "0.02,0.05,0.1,0.2,0.5",
         "FLOTILLA_LOG_LEVEL": "INFO",
         "PYTHONUNBUFFERED": "1",
-        **environment,
+        **more,
     }
-    queues = ",".join(("control", *all_bells()))
-    worker = (*CELERY, "worker", "-P", "threads", "-c", "12", "-Q", queues, "-n", f"{folder.name}@%h")
-    log = folder / "worker.log"
-    with ExitStack() as programs:
-        for name, argv in (
-            ("worker", (*worker, "--without-gossip", "--without-mingle", "-l", "INFO")),
-            ("beat", (*CELERY, "beat", "-s", str(folder / "beat-schedule"), "--pidfile=", "-l", "WARNING")),
-        ):
-            programs.enter_context(_running(argv, env, folder / f"{name}.log"))
-        wait_until(lambda: " ready." in log.read_text(), what="the worker to be ready", seconds=START_SECONDS)
-        yield log
 
 
 @contextmanager
