@@ -111,7 +111,7 @@ def test_peak_memory_sees_what_was_taken_and_given_back():
 
 
 def test_no_bench_takes_the_name_of_a_package_away_from_the_workers():
-    """Their search path begins with the folder of the benches: a module flower.py there once gave them all of Django."""
+    """Their search path begins with the folder of the benches: flower.py there once gave them all of Django."""
     ours = {file.stem for file in BENCH.iterdir() if file.suffix == ".py" or (file / "__init__.py").exists()}
     taken = ours & ({*packages_distributions()} | sys.stdlib_module_names)
     assert not taken, f"rename config/bench/{'.py, '.join(taken)}.py"
