@@ -97,6 +97,19 @@ def device_worker(
 
 
 @contextmanager
+def another_beat(
+    simulator: Simulator, folder: Path, name: str, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """One more beat; ``name`` is that of its log and of the schedule that it keeps."""
+    argv = (*CELERY, "beat", "-s", str(folder / f"{name}-schedule"), "--pidfile=", "-l", "WARNING")
+    process = start(argv, log=folder / f"{name}.log", env=environment_of(simulator, environment))
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+@contextmanager
 def worker_and_beat(simulator: Simulator, folder: Path, **environment: str) -> Iterator[Path]:
     """A worker of all queues but those of sessions, and beat; yields the worker's log."""
     environment = {
@@ -104,11 +117,9 @@ def worker_and_beat(simulator: Simulator, folder: Path, **environment: str) -> I
         "PYTHONUNBUFFERED": "1",
         **environment,
     }
-    argv = (*CELERY, "beat", "-s", str(folder / "beat-schedule"), "--pidfile=", "-l", "WARNING")
-    beat = start(argv, log=folder / "beat.log", env=environment_of(simulator, environment))
     log = folder / "worker.log"
-    try:
-        with worker(simulator, log, queues=("control", *all_bells()), threads=12, **environment):
-            yield log
-    finally:
-        end(beat)
+    with (
+        another_beat(simulator, folder, "beat", **environment),
+        worker(simulator, log, queues=("control", *all_bells()), threads=12, **environment),
+    ):
+        yield log
