@@ -22,7 +22,7 @@ from django.db import connection, transaction
 from redis.exceptions import RedisError
 
 from devices.access import may_change
-from devices.gateways.base import BadSignature, Hook, Malformed
+from devices.gateways.news import BadSignature, Hook, Malformed
 from devices.gateways.webhooks import json_object, require_fresh, require_hmac
 from devices.models import Device
 from leads import changes, services

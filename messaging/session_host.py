@@ -21,7 +21,7 @@ from django.db import connection
 from django.utils import timezone
 
 from devices.clients import shared_registry
-from devices.gateways.base import News
+from devices.gateways.news import News
 from devices.keeper import Keeper, clock
 from devices.leases import Status
 from devices.sessions import House, store_url

@@ -13,7 +13,7 @@ from campaigns import answers, guarding, reports, routing, services, trying
 from campaigns.models import AnswerCount, Run, RunState, Unassigned, Variant
 from campaigns.running import batches_of
 from campaigns.variants import bucket_of, ranges, split_limit, within
-from devices.gateways.base import Reply
+from devices.gateways.news import Reply
 from devices.models import Device
 from leads.models import Lead, Segment
 from messaging.dispatch.release import release_round

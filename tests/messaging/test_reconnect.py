@@ -12,7 +12,8 @@ from config import alerts
 from devices import services
 from devices.clients import ClientRegistry, RefreshFailed
 from devices.gateways import registry
-from devices.gateways.base import Accepted, DeviceEvent
+from devices.gateways.base import Accepted
+from devices.gateways.news import DeviceEvent
 from devices.gateways.simulated_session import SimulatedSessionDriver
 from devices.models import Device, DeviceState
 from devices.session_models import Incident

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from config import alerts
-from devices.gateways.base import Receipt, Reply
+from devices.gateways.news import Receipt, Reply
 from devices.models import Device, DeviceState
 from messaging import receipts, services
 from messaging.inbound import store_replies
