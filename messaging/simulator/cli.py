@@ -21,7 +21,8 @@ from messaging.simulator.dialects import DIALECTS
 from messaging.simulator.dialects.base import Dialect, Purpose
 from messaging.simulator.engine import Engine
 from messaging.simulator.faults import BadRule, Faults
-from messaging.simulator.ledger import Ledger, LedgerUnusable
+from messaging.simulator.ledger import Ledger
+from messaging.simulator.ledger_file import LedgerUnusable
 from messaging.simulator.phones import BadWebhook, Settings, is_loopback, parse_settings
 from messaging.simulator.webhooks import Webhooks
 

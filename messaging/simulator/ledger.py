@@ -9,11 +9,8 @@ changed. :meth:`Ledger.open_file` reads such a file back, so a restarted simulat
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
-import json
 import math
-import os
 import select
 import time
 from array import array
@@ -23,15 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from messaging.simulator.ledger_file import LedgerFile
+
 PEER_CLOSED = getattr(select, "POLLRDHUP", 0)  # elsewhere than on Linux a full hang-up is all that can be seen
 NOTHING, DELIVERED, REPEATED = 0, 1, 2
 NO_MESSAGE = -1
 MAX_EXAMPLES = 100
 PHONE_BITS = 32  # one integer for (message, phone) is a third of the size of a tuple
-
-
-class LedgerUnusable(Exception):  # noqa: N818 - reads as a fact
-    """The ledger's file cannot be used, with words that say why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +80,7 @@ class Ledger:
     """All requests since the start or the last reset. Used by one thread only: the event loop's."""
 
     def __init__(self) -> None:
-        self._file: int | None = None
+        self._file: LedgerFile | None = None
         self.generation = 0
         self._clear()
 
@@ -317,40 +312,16 @@ class Ledger:
         else:
             line = self.entry(n)
         state.written_fate = self._fate[n]
-        self._append_line(line)
-
-    def _append_line(self, line: dict[str, Any]) -> None:
-        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
-        assert self._file is not None  # noqa: S101 - both callers have looked
-        while data:
-            data = data[os.write(self._file, data) :]
+        self._file.append(line)
 
     def open_file(self, path: Path) -> None:
         """Use ``path`` from now on, after reading back what an earlier run wrote to it.
 
-        A torn last line (the writer was killed) is cut off: its answer never left. Requests that were in flight then
-        are closed as ``simulator_stopped``. Raises :class:`LedgerUnusable`.
+        Requests that were in flight then are closed as ``simulator_stopped``. Raises :class:`LedgerUnusable`.
         """
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close_file()
-            raise LedgerUnusable(f"{path} is the ledger of a simulator that is running") from None
-        except OSError as error:
-            raise LedgerUnusable(f"cannot open {path}: {error.strerror}") from None
-        whole = 0
-        with path.open("rb") as lines:
-            for position, line in enumerate(lines, start=1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    self._restore(json.loads(line))
-                except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError):
-                    self.close_file()
-                    raise LedgerUnusable(f"{path}, line {position}: not a line of a simulator's ledger") from None
-                whole += len(line)
-        os.ftruncate(self._file, whole)
+        file = LedgerFile(path)
+        file.read_back(self._restore)  # not ours yet: what was read need not be written
+        self._file = file
         for n in list(self._open):
             self.close(Ticket(n, self.generation), answer="simulator_stopped", status=0)
 
@@ -383,21 +354,19 @@ class Ledger:
             self.duplicate_requests += 1
         if line["end"] is not None and line["answer"] is not None:
             self._end[n] = line["end"]
-            file, self._file = self._file, None  # what was read need not be written
             self.close(Ticket(n, self.generation), answer=line["answer"], status=line["status"] or 0)
-            self._file = file
 
     def reset(self) -> None:
         """Forget everything, in the file too. Requests in flight end unrecorded."""
         self.generation += 1
         self._clear()
         if self._file is not None:
-            os.ftruncate(self._file, 0)
+            self._file.cut_to(0)
 
     def close_file(self) -> None:
         """Let go of the file."""
         if self._file is not None:
-            os.close(self._file)
+            self._file.close()
             self._file = None
 
 

@@ -59,11 +59,6 @@ def named(name: str, *, owner: User, **fields: Any) -> Lead:
     return lead
 
 
-@pytest.fixture(autouse=True)
-def _files(settings: Any, tmp_path: Any) -> None:
-    settings.MEDIA_ROOT = tmp_path
-
-
 def test_everybody_sees_their_own_leads_and_team_those_of_shared_devices() -> None:
     staff, member, device = make_user(role="staff"), make_user(role="team"), make_device(owner=make_user())
     mine = named("Mine", owner=staff)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +20,6 @@ from tests.factories import make_leads, make_user
 
 FIELDS = ("phone", "name", "status", "niches", "triggers", "notes", "custom", "consent_at", "consent_source",
           "opted_out_at")  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _media(settings: Any, tmp_path: Path) -> None:
-    settings.MEDIA_ROOT = tmp_path
 
 
 def exported(owner: User) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +21,6 @@ pytestmark = pytest.mark.django_db
 IMPORTS = "/admin/leads/leadimport/"
 FILE = "Who,Ring me\nAli,0123456789\nBad,12\n=1+1,0133456789\n"
 MAPPING = ["name", "phone"]
-
-
-@pytest.fixture(autouse=True)
-def _media(settings: Any, tmp_path: Path) -> None:
-    settings.MEDIA_ROOT = tmp_path
 
 
 def upload(client: Any, content: str = FILE, **fields: Any) -> Any:

@@ -33,11 +33,6 @@ def kinds(lead) -> list[str]:
     return [entry.kind.value for entry in consent.history(lead)]
 
 
-@pytest.fixture(autouse=True)
-def _media(settings, tmp_path):
-    settings.MEDIA_ROOT = tmp_path
-
-
 def make_lead(owner, phone=PHONE, **fields) -> Lead:
     fields = {"consent_at": timezone.now() - timedelta(days=9), "consent_source": "Fair", **fields}
     return Lead.objects.create(owner=owner, phone=phone, **fields)

@@ -23,11 +23,6 @@ from tests.factories import make_device, make_user
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture(autouse=True)
-def _media(settings: Any, tmp_path: Path) -> None:
-    settings.MEDIA_ROOT = tmp_path
-
-
 def create(content: str, *, owner: User | None = None, **fields: Any) -> LeadImport:
     given = {"filename": "people.csv", "region": "MY", "consent_source": "", **fields}
     return services.create_import(owner=owner or make_user(), file=io.BytesIO(content.encode()), **given)
