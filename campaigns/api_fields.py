@@ -17,6 +17,7 @@ from campaigns.checks import Problem
 from campaigns.models import Campaign, CampaignState, Run, RunState, Variant
 from campaigns.running import progress_of
 from devices.api_base import OwnedSerializer
+from messaging.api_counts import CountsSerializer
 from messaging.models import BatchState
 from messaging.services import Counts
 
@@ -113,20 +114,9 @@ def _replace_variants(campaign: Campaign, variants: Iterable[Mapping[str, Any]])
     Variant.objects.bulk_create(Variant(campaign=campaign, **variant) for variant in variants)
 
 
-class ProgressSerializer(serializers.Serializer[Counts]):
+class ProgressSerializer(CountsSerializer):
     """How many messages of a run are where, from maintained counters."""
 
-    total = serializers.IntegerField()
-    pending = serializers.IntegerField()
-    queued = serializers.IntegerField()
-    sent = serializers.IntegerField(help_text="Delivered and read ones included.")
-    delivered = serializers.IntegerField()
-    read = serializers.IntegerField()
-    failed = serializers.IntegerField()
-    cancelled = serializers.IntegerField()
-    expired = serializers.IntegerField()
-    unknown = serializers.IntegerField()
-    presumed = serializers.IntegerField(help_text="Of the unknown ones: those that count as sent by now.")
     percent = serializers.FloatField(help_text="Share with nothing ahead of it, 0 to 100.")
 
 

@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from devices.api_base import OwnedRelation
-from messaging.services import Counts
+from messaging.api_counts import CountsSerializer
 from sequences.models import EnrolmentState, EntrySource, OnReply, SequenceState, Step, StepVersion, Version
 
 _STEP_FIELDS = [
@@ -149,20 +149,8 @@ class AppliedSerializer(serializers.Serializer[Any]):
     version = VersionSerializer()
 
 
-class StepCountsSerializer(serializers.Serializer[Counts]):
+class StepCountsSerializer(CountsSerializer):
     """Messages of one step, all of its contents together."""
-
-    total = serializers.IntegerField()
-    pending = serializers.IntegerField()
-    queued = serializers.IntegerField()
-    sent = serializers.IntegerField(help_text="Delivered and read ones included.")
-    delivered = serializers.IntegerField()
-    read = serializers.IntegerField()
-    failed = serializers.IntegerField()
-    cancelled = serializers.IntegerField()
-    expired = serializers.IntegerField()
-    unknown = serializers.IntegerField()
-    presumed = serializers.IntegerField(help_text="Of the unknown ones: those that count as sent by now.")
 
 
 class StepProgressSerializer(serializers.Serializer[Any]):

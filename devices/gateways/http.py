@@ -71,6 +71,13 @@ class Answer:
             raise BrokenAnswer("the answer is not a JSON object")
         return value
 
+    def json_or_empty(self) -> dict[str, Any]:
+        """The body as a JSON object, empty where it is none. The header does not count: JSON comes as text/html too."""
+        try:
+            return self.json()
+        except BrokenAnswer:
+            return {}
+
 
 @dataclass(frozen=True, slots=True)
 class Content:

@@ -86,7 +86,7 @@ class MetaClient:
         unclear = Temporary("no_status", "Meta did not say whether this number can send.")
         if not isinstance(answer, http.Answer):
             return unclear
-        body = _object(answer)
+        body = answer.json_or_empty()
         status = said(body, "status").upper()
         if answer.status == 200 and said(body, "id") and (status in ABLE or not status):
             return Accepted()
@@ -110,7 +110,7 @@ class MetaClient:
         )
 
     def _outcome(self, answer: http.Answer) -> Outcome:
-        body = _object(answer)
+        body = answer.json_or_empty()
         error = body.get("error")
         if isinstance(error, dict):
             words = http.clean(_words(error), credentials=self._config.credentials)
@@ -160,14 +160,6 @@ def _words(error: Mapping[str, Any]) -> str:
     details = said(data, "details", most=webhooks.MAX_TEXT) if isinstance(data, dict) else ""
     title = said(error, "title", most=webhooks.MAX_TEXT) or said(error, "message", most=webhooks.MAX_TEXT)
     return f"{title}: {details}" if details and details not in title else title
-
-
-def _object(answer: http.Answer) -> dict[str, Any]:
-    """The body, empty where it is no JSON object."""
-    try:
-        return answer.json()
-    except http.BrokenAnswer:
-        return {}
 
 
 class MetaDriver:

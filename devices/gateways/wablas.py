@@ -105,7 +105,7 @@ class WablasClient(JsonClient):
 
     def _outcome(self, answer: http.Answer, outgoing: Outgoing | None = None) -> Outcome:
         del outgoing
-        body = _object(answer)
+        body = answer.json_or_empty()
         match body.get("status"):
             case True if external_id := _message_id(body.get("data")):
                 return Accepted(external_id)
@@ -128,7 +128,7 @@ class WablasClient(JsonClient):
         """Search the report for our reference."""
         answer = self._ask("GET", f"/api/report/message?ref_id={quote(reference, safe='')}")
         unclear = CannotSay("no_report", "Wablas did not say whether it has this message.")
-        body = _object(answer) if isinstance(answer, http.Answer) and answer.status == 200 else {}
+        body = answer.json_or_empty() if isinstance(answer, http.Answer) and answer.status == 200 else {}
         rows, total = body.get("message"), body.get("totalData")
         if body.get("status") is not True or not isinstance(rows, list):
             return unclear
@@ -147,7 +147,7 @@ class WablasClient(JsonClient):
         answer = self._ask("GET", f"/api/device/info?token={self._token}")
         if not isinstance(answer, http.Answer):
             return answer
-        body = _object(answer)
+        body = answer.json_or_empty()
         data = body.get("data")
         match (body.get("status"), data.get("status") if isinstance(data, dict) else None):
             case (True, "connected"):
@@ -174,25 +174,19 @@ class WablasClient(JsonClient):
         answer = self._ask("GET", path)
         if not isinstance(answer, http.Answer):
             return answer
-        return Accepted() if _object(answer).get("status") is True else self._doubt(answer)
+        return Accepted() if answer.json_or_empty().get("status") is True else self._doubt(answer)
 
     def _doubt(self, answer: http.Answer) -> Temporary | SessionLost:
         """What an answer comes to that does not say yes: refused for a reason that a person can mend, or not clear."""
-        outcome = self._outcome(answer) if answer.status != 200 or _object(answer).get("status") is False else None
+        outcome = (
+            self._outcome(answer) if answer.status != 200 or answer.json_or_empty().get("status") is False else None
+        )
         if isinstance(outcome, SessionLost):
             return outcome
         return Temporary("unclear", "Wablas did not say that this device can send.")
 
     def _logged_out(self) -> SessionLost:
         return LOGGED_OUT
-
-
-def _object(answer: http.Answer) -> dict[str, Any]:
-    """The body, empty where it is no JSON object."""
-    try:
-        return answer.json()
-    except http.BrokenAnswer:
-        return {}
 
 
 def _message_id(data: object) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 from urllib.parse import quote
 
 from devices.gateways import http
@@ -80,7 +80,7 @@ class WhacenterClient(JsonClient):
 
     def _outcome(self, answer: http.Answer, outgoing: Outgoing | None = None) -> Outcome:
         del outgoing
-        body = _object(answer)
+        body = answer.json_or_empty()
         if answer.status >= 500 or answer.status == 429 or not isinstance(body.get("status"), bool):
             if answer.status == 200:
                 raise http.BrokenAnswer("no status")
@@ -100,7 +100,7 @@ class WhacenterClient(JsonClient):
         answer = self._ask("GET", f"/statusDevice?device_id={quote(self._device, safe='')}")
         if not isinstance(answer, http.Answer):
             return answer
-        body = _object(answer)
+        body = answer.json_or_empty()
         data = body.get("data")
         match (body.get("status"), data.get("status") if isinstance(data, dict) else None):
             case (True, "CONNECTED"):
@@ -124,12 +124,12 @@ class WhacenterClient(JsonClient):
         answer = self._call("POST", "/relogDevice", form_of({"device_id": self._device}))
         if isinstance(answer, Temporary | SessionLost):
             return answer
-        done = isinstance(answer, http.Answer) and answer.status == 200 and _object(answer).get("status") is True
+        done = isinstance(answer, http.Answer) and answer.status == 200 and answer.json_or_empty().get("status") is True
         return Accepted() if done else self._doubt(answer)
 
     def _doubt(self, answer: object) -> Temporary | SessionLost:
         """What an answer comes to that does not say yes: refused for a reason that a person can mend, or not clear."""
-        if isinstance(answer, http.Answer) and _object(answer).get("status") is False:
+        if isinstance(answer, http.Answer) and answer.json_or_empty().get("status") is False:
             outcome = self._outcome(answer)
             if isinstance(outcome, SessionLost):
                 return outcome
@@ -137,14 +137,6 @@ class WhacenterClient(JsonClient):
 
     def _logged_out(self) -> SessionLost:
         return LOGGED_OUT
-
-
-def _object(answer: http.Answer) -> dict[str, Any]:
-    """The body, empty where it is no JSON object. The header does not count: JSON comes as text/html too."""
-    try:
-        return answer.json()
-    except http.BrokenAnswer:
-        return {}
 
 
 class WhacenterDriver:
