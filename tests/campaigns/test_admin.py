@@ -15,18 +15,13 @@ from django.utils.html import strip_tags
 from campaigns import services
 from campaigns.models import Campaign, Run, RunState
 from messaging.models import BatchState, Message
+from tests.browsing import signed_in
 from tests.factories import make_campaign, make_device, make_leads, make_pool, make_user
 
 pytestmark = pytest.mark.django_db
 
 LIST = "/admin/campaigns/campaign/"
 RUNS = "/admin/campaigns/run/"
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def form_data(**changes: Any) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -20,16 +19,11 @@ from devices.models import Device
 from leads.models import Lead
 from messaging.device_report import lines_of, total_of
 from messaging.models import Message, Stream
+from tests.browsing import signed_in
 from tests.campaigns.support import launched
 from tests.factories import make_campaign, make_leads, make_pool, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def run_of(owner: User, *, leads: int = 9, devices: int = 3, variants: bool = False) -> Run:

@@ -18,18 +18,13 @@ from campaigns import services
 from config.token_models import ApiToken
 from devices.models import DeviceShare
 from messaging.models import Message, Stream
+from tests.browsing import signed_in
 from tests.factories import make_batch, make_campaign, make_device, make_leads, make_pool, make_user, messages_of
 
 pytestmark = pytest.mark.django_db
 
 TOKENS = "/admin/config/apitoken/"
 USERS = "/admin/auth/user/"
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def superuser() -> User:

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
-from django.contrib.auth.models import User
-from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from devices.models import Device, DeviceShare, DeviceState, Pool
 from devices.services import CAP_REACHED
 from messaging.models import Stream
+from tests.browsing import signed_in
 from tests.factories import make_batch, make_device, make_pool, make_user
 
 pytestmark = pytest.mark.django_db
@@ -29,12 +28,6 @@ NO_SHARES = {
     "shares-MIN_NUM_FORMS": "0",
     "shares-MAX_NUM_FORMS": "10",
 }
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def page_of(device: Device) -> str:

@@ -7,8 +7,8 @@ import pytest
 from devices import hook_keys
 from devices.models import DeviceShare
 from tests.api_support import V1, caller, fields_of, problem
+from tests.browsing import signed_in
 from tests.factories import make_device, make_user
-from tests.messaging.test_admin import signed_in
 
 pytestmark = pytest.mark.django_db
 

@@ -15,6 +15,7 @@ from django.utils import timezone
 from devices.models import DeviceShare
 from leads import services
 from leads.models import Lead, LeadImport
+from tests.browsing import signed_in
 from tests.factories import make_device, make_leads, make_user
 
 pytestmark = pytest.mark.django_db
@@ -23,12 +24,6 @@ LIST = "/admin/leads/lead/"
 ADD = "/admin/leads/lead/add/"
 IMPORTS = "/admin/leads/leadimport/"
 FILE = "name,phone,niche,target_status,trigger\nAina,012-345 6789,property,prospect,new\nBad,12,,,\n=1+1,x,,,\n"
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def form_data(**changes: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.test import Client
 from django.utils import timezone
 
 from campaigns.services import launch, trigger
@@ -14,18 +13,13 @@ from leads import consent, optout
 from leads.models import ConsentEvent, ConsentWaiver, Lead
 from messaging.models import Message
 from tests.api_support import V1, caller, fields_of, problem
+from tests.browsing import signed_in
 from tests.factories import make_campaign, make_leads, make_pool, make_user
 
 pytestmark = pytest.mark.django_db
 
 LIST = "/admin/leads/lead/"
 YES = {"confirmed": "yes"}
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def held(owner: User, *, said: str = "stop please") -> Lead:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.test import Client
 
 from devices.models import DeviceShare
 from leads.models import Lead, LeadImport
 from leads.services import run_import
 from tests.api_support import V1, caller, fields_of, problem, published
+from tests.browsing import signed_in
 from tests.factories import make_device, make_leads, make_user
 
 pytestmark = pytest.mark.django_db
@@ -104,12 +104,6 @@ def test_an_export_is_filtered_scoped_and_imports_again() -> None:
 
 
 # -- Admin -------------------------------------------------------------------------------------------------------------
-
-
-def signed_in(user: Any) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def test_a_draft_in_the_admin_from_upload_to_leads() -> None:

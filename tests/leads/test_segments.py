@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.auth.models import User
-from django.test import Client
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,6 +23,7 @@ from leads.rules import ENGAGEMENT, NAMES, Rules, RulesRefused, parse
 from messaging.models import InboundMessage, Message
 from messaging.services import open_batch
 from tests.api_support import V1, caller, fields_of, problem
+from tests.browsing import signed_in
 from tests.factories import make_campaign, make_device, make_leads, make_pool, make_user, messages_of
 
 KUALA_LUMPUR = ZoneInfo("Asia/Kuala_Lumpur")
@@ -297,12 +297,6 @@ def test_a_segment_that_a_campaign_uses_stays():
 # -- Admin -------------------------------------------------------------------------------------------------------------
 
 PAGES = "/admin/leads/segment/"
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 @pytest.mark.django_db

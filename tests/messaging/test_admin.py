@@ -7,9 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -18,6 +16,7 @@ from leads.models import Lead
 from messaging.admin_progress import bar, parts
 from messaging.models import Attempt, Batch, BatchState, Message, Stream
 from messaging.services import Counts
+from tests.browsing import signed_in
 from tests.factories import make_batch, make_device, make_user, messages_of
 
 pytestmark = pytest.mark.django_db
@@ -26,12 +25,6 @@ several_fills = pytest.mark.django_db(transaction=True)  # a fan-out's scratch t
 
 LIST = "/admin/messaging/message/"
 BATCHES = "/admin/messaging/batch/"
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def rows(answer: Any) -> list[Any]:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.test import Client
 from django.utils import timezone
 
 from messaging import halting
 from messaging.models import Attempt, Batch, Message, Stream
 from messaging.states import State
+from tests.browsing import signed_in
 from tests.factories import make_batch, make_device, make_user, messages_of
 
 pytestmark = pytest.mark.django_db
@@ -20,12 +20,6 @@ pytestmark = pytest.mark.django_db
 LIST = "/admin/messaging/message/"
 HALTS = "/admin/messaging/halt/"
 YES = {"confirmed": "yes"}
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def failed_batch(owner: User, *, outcomes: tuple[str, ...]) -> Batch:

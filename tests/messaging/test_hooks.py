@@ -22,9 +22,9 @@ from messaging.models import Attempt, InboundMessage, Message, WaitingReceipt
 from messaging.receipts import match_waiting
 from messaging.states import State
 from tests.api_support import problem
+from tests.browsing import signed_in
 from tests.factories import make_batch, make_device, make_leads, make_user, messages_of
 from tests.messaging.recount import assert_counters_hold
-from tests.messaging.test_admin import signed_in
 from tests.simulator_process import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -9,24 +9,18 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from devices.models import DeviceShare
 from messaging.life import life_of
 from messaging.models import Attempt, InboundMessage, Message
+from tests.browsing import signed_in
 from tests.factories import make_batch, make_device, make_user, messages_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LIST = "/admin/messaging/message/"
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def eventful(owner: User) -> Message:

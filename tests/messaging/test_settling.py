@@ -26,9 +26,9 @@ from messaging.settling import settle, settle_due, unknowns
 from messaging.states import State
 from messaging.why import why_not_sent
 from tests.api_support import V1, at_once, caller, fields_of, problem
+from tests.browsing import signed_in
 from tests.factories import make_batch, make_device, make_user, messages_of
 from tests.messaging.recount import assert_counters_hold
-from tests.messaging.test_admin import signed_in
 from tests.messaging.test_receipts import again, reference
 from tests.messaging.test_recover import claim, lapse, record
 from tests.messaging.test_send import release_one, send

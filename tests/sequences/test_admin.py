@@ -5,26 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
-from django.test import Client
 from django.utils import timezone
 
 from devices.models import DeviceShare
 from messaging.models import MediaFile
 from sequences import editing, services
 from sequences.models import Enrolment, EnrolmentState, Sequence, Step, StepBatch
+from tests.browsing import signed_in
 from tests.factories import make_batch, make_device, make_leads, make_user
 
 pytestmark = pytest.mark.django_db
 
 LIST = "/admin/sequences/sequence/"
 ENROLMENTS = "/admin/sequences/enrolment/"
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def form_data(**changes: Any) -> dict[str, Any]:

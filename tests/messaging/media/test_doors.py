@@ -24,6 +24,7 @@ from messaging.media import store
 from messaging.media.models import MediaFile
 from messaging.media.signing import path_for
 from tests.api_support import V1, caller, fields_of, problem
+from tests.browsing import signed_in
 from tests.factories import make_user
 from tests.messaging.media.test_fetch import ok, serving
 
@@ -147,12 +148,6 @@ def test_the_check_list_names_what_a_gateway_cannot_carry(settings: Any, monkeyp
 
 
 # -- Admin -------------------------------------------------------------------------------------------------------------
-
-
-def signed_in(user: Any) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def test_a_file_is_uploaded_in_the_admin_and_shown() -> None:
