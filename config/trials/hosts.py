@@ -15,7 +15,7 @@ from typing import Final
 from django.db import connection
 
 from config.stack.errors import StackError
-from config.trials.evidence import gather
+from config.trials.gather import gather
 from config.trials.judge import Evidence, Silence, judge, longest_pause
 from config.trials.network import Host
 from config.trials.scene import Fleet, Scene, Worker, make_fleet

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from config.stack.errors import StackError
 from config.stack.places import CHECKOUT
-from config.trials.evidence import gather
+from config.trials.gather import gather
 from config.trials.judge import Evidence, judge, longest_pause
 from config.trials.scene import Fleet, Scene, Worker, make_fleet
 
