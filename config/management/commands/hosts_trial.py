@@ -5,23 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from rich.console import Console
 from rich.table import Table
 
 from config.management.own_servers import on_own_servers, perform, refuse_other_servers
-from config.stack.children import Children
 from config.stack.interrupts import Interrupts
 from config.stack.local import LocalStack
 from config.stack.places import local_root
 from config.stack.postgres import DATABASE, PORT, USER
+from config.trials.frame import play
 from config.trials.hosts import HARMS, Outcome, Trial, make_plan
-from config.trials.network import Network, address, enter_new_network, missing
-from config.trials.scene import VALKEY_PORT, Scene
+from config.trials.network import address, enter_new_network, missing
+from config.trials.scene import VALKEY_PORT
 
 STACK = "hosts"
 REMOTE_DATABASE = "FLOTILLA_TRIAL_DATABASE_URL"
@@ -78,29 +76,14 @@ def _remote(database_url: str) -> str:
 def _perform(interrupts: Interrupts, *, only: list[str], devices: int, quick: bool) -> int:
     """The trial, on servers whose data is ours to destroy; 1 when a promise was broken."""
     refuse_other_servers(STACK, option="--on-this-hub")
-    console = Console(highlight=False, soft_wrap=True)
-    children = Children()
-    say: Callable[[str], None] = lambda text: console.print(text, markup=False)  # noqa: E731
-    root = settings.LOCAL_DIR
-    scene = Scene(
-        root=root,
-        environment={**os.environ, "DATABASE_URL": os.environ[REMOTE_DATABASE], "FLOTILLA_LOG_LEVEL": "INFO"},
-        children=children,
-        network=Network(children=children, logs=root / "logs"),
-        say=say,
-        check=interrupts.check,
+    plan = make_plan(harms=only, devices=devices, quick=quick)
+    return play(
+        interrupts,
+        environment={**os.environ, "DATABASE_URL": os.environ[REMOTE_DATABASE]},
+        networked=True,
+        perform=lambda scene: Trial(scene, plan).perform(),
+        table=_table,
     )
-    try:
-        outcome = Trial(scene, make_plan(harms=only, devices=devices, quick=quick)).perform()
-    finally:
-        interrupts.begin_ending()
-        scene.end()
-        children.close(hurried=interrupts.hurried)
-    console.print(_table(outcome))
-    for finding in outcome.findings:
-        console.print(f"broken: {finding}", markup=False)
-    console.print(f"Logs: {root / 'logs'}", markup=False)
-    return 1 if outcome.findings else 0
 
 
 def _table(outcome: Outcome) -> Table:

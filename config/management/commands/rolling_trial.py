@@ -8,18 +8,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from rich.console import Console
 from rich.table import Table
 
 from config.management.own_servers import on_own_servers, perform, refuse_other_servers
-from config.stack.children import Children
 from config.stack.interrupts import Interrupts
 from config.stack.local import LocalStack
 from config.stack.places import local_root
+from config.trials.frame import play
 from config.trials.rolling import Outcome, Plan, Trial, check_out, latest_release
-from config.trials.scene import Scene
 
 STACK = "rolling"
 LATEST = "latest"
@@ -74,28 +71,14 @@ def _on_own_servers(interrupts: Interrupts, *, devices: int, previous: str) -> i
 def _perform(interrupts: Interrupts, *, devices: int, code: Path | None) -> int:
     """The trial, on servers whose data is ours to destroy; 1 when a promise was broken."""
     refuse_other_servers(STACK, option="--on-these-servers")
-    console = Console(highlight=False, soft_wrap=True)
-    children = Children()
-    scene = Scene(
-        root=settings.LOCAL_DIR,
-        environment={**os.environ, "FLOTILLA_LOG_LEVEL": "INFO"},
-        children=children,
-        network=None,
-        say=lambda text: console.print(text, markup=False),
-        check=interrupts.check,
-    )
     plan = Plan(devices=devices, gap_seconds=(2.0, 3.0), lease_seconds=LEASE_SECONDS, previous=code)
-    try:
-        outcome = Trial(scene, plan).perform()
-    finally:
-        interrupts.begin_ending()
-        scene.end()
-        children.close(hurried=interrupts.hurried)
-    console.print(_table(outcome, plan))
-    for finding in outcome.findings:
-        console.print(f"broken: {finding}", markup=False)
-    console.print(f"Logs: {settings.LOCAL_DIR / 'logs'}", markup=False)
-    return 1 if outcome.findings else 0
+    return play(
+        interrupts,
+        environment=os.environ,
+        networked=False,
+        perform=lambda scene: Trial(scene, plan).perform(),
+        table=lambda outcome: _table(outcome, plan),
+    )
 
 
 def _table(outcome: Outcome, plan: Plan) -> Table:
