@@ -14,10 +14,12 @@ _T = TypeVar("_T")
 
 
 def words(name: str, default: str = "") -> list[str]:
+    """What stands between commas, without what is empty."""
     return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]
 
 
 def number(name: str, default: float) -> float:
+    """A number. Raises ImproperlyConfigured, as all of these do."""
     try:
         return float(os.environ.get(name, default))
     except ValueError:
@@ -52,6 +54,7 @@ def by_gateway(name: str, given: str) -> list[tuple[str, str]]:
 
 
 def parsed(name: str, default: str, parse: Callable[[str], _T]) -> _T:
+    """What ``parse`` makes of it, which raises CourtesyProblem."""
     try:
         return parse(os.environ.get(name, default))
     except CourtesyProblem as problem:
