@@ -20,6 +20,7 @@ from config.stack.full import call, migrate
 from config.stack.interrupts import Interrupted, Interrupts
 from config.stack.local import LocalStack
 from config.stack.places import CHECKOUT, local_root
+from config.trials import earlier
 from config.trials.rolling import Outcome, Plan, Trial, check_out, latest_release
 from config.trials.scene import Scene
 
@@ -71,7 +72,7 @@ class Command(BaseCommand):
 
 
 def _on_own_servers(interrupts: Interrupts, *, devices: int, previous: str) -> int:
-    """Servers that may be emptied, migrated by the present code; the trial in a process of its own."""
+    """Servers that may be emptied, migrated by the code that runs first; the trial in a process of its own."""
     for name in ("DATABASE_URL", "REDIS_URL"):
         os.environ.pop(name, None)
     again = [sys.executable, str(CHECKOUT / "manage.py"), "rolling_trial", "--on-these-servers"]
@@ -83,13 +84,18 @@ def _on_own_servers(interrupts: Interrupts, *, devices: int, previous: str) -> i
         stack.heal()
 
     with tempfile.TemporaryDirectory(prefix="flotilla-previous-") as folder:
+        code: Path | None = None
         if previous:
-            commit = latest_release() if previous == LATEST else previous
-            again += ["--code", str(check_out(commit, folder=Path(folder)))]
+            code = check_out(latest_release() if previous == LATEST else previous, folder=Path(folder))
+            earlier.check(code)
+            again += ["--code", str(code)]
         try:
             stack.start()
             environment = stack.environment()
-            migrate(stack, environment=environment, say=lambda _: None)
+            if code is None:
+                migrate(stack, environment=environment, say=lambda _: None)
+            else:
+                earlier.migrate(code, environment=environment)
             return call(again, children=stack.children, env={**environment, **SETTINGS}, meanwhile=look_after)
         finally:
             interrupts.begin_ending()
