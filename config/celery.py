@@ -7,6 +7,7 @@ rest to the next. Several beats may run: one ticks, the others stand by (:mod:`m
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from celery import Celery
 from celery.signals import beat_init, setup_logging
@@ -14,6 +15,7 @@ from kombu.exceptions import OperationalError
 
 import config.correlation  # noqa: F401 - its signals carry the request's id along with each task
 from messaging.abstaining import AbstainWithoutDatabase
+from messaging.beats import end_between_ticks
 from messaging.housing import HouseSessions
 from messaging.starting import RecoverOnStart
 from messaging.task_events import CalmEvents, LookButNotTouch, silence
@@ -68,8 +70,9 @@ def _keep_django_logging(**_: object) -> None:
 
 
 @beat_init.connect
-def _recover_when_beat_starts(**_: object) -> None:
+def _recover_when_beat_starts(sender: Any, **_: object) -> None:
     """Beat may have been away for long: what it missed is looked after before its first tick is due."""
+    end_between_ticks(sender)
     try:
         for name in ("recover", "wake-sleepers"):
             app.send_task(app.conf.beat_schedule[name]["task"], ignore_result=True, retry=False)

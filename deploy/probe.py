@@ -2,6 +2,7 @@
 
     python3 deploy/probe.py web      the web application answers /healthz
     python3 deploy/probe.py beat     beat has written its schedule down within ten minutes (it does every three)
+    python3 deploy/probe.py backup   the newest backup below /backups is less than 26 hours old
 
 Workers are asked through Celery: celery -A config inspect ping --timeout 10 -d control@HOST
 """
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 BEAT_SECONDS = 600
+BACKUP_SECONDS = 26 * 3600
 
 
 def web() -> str:
@@ -43,7 +45,17 @@ def beat() -> str:
     return "" if age < BEAT_SECONDS else f"its schedule in {folder} was last written {age:.0f} seconds ago"
 
 
+def backup() -> str:
+    """What is wrong with the backups; nothing if the newest is of last night."""
+    folder = Path(os.environ.get("FLOTILLA_BACKUPS") or "/backups")
+    written = max((path.stat().st_mtime for path in folder.glob("flotilla-*/backup.json")), default=0.0)
+    hours = (time.time() - written) / 3600
+    if not written:
+        return f"there is no backup in {folder}"
+    return "" if hours * 3600 < BACKUP_SECONDS else f"the newest backup in {folder} is {hours:.0f} hours old"
+
+
 if __name__ == "__main__":
-    wrong = {"web": web, "beat": beat}[sys.argv[1]]()
+    wrong = {"web": web, "beat": beat, "backup": backup}[sys.argv[1]]()
     if wrong:
         sys.exit(wrong)

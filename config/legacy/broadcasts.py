@@ -11,6 +11,7 @@ from psycopg2 import sql
 
 from campaigns import services
 from campaigns.models import Campaign, Schedule
+from config.legacy.attachments import attachment
 from config.legacy.move import WOULD, Move, first_problem
 from config.legacy.people import owner_of
 from config.legacy.words import (
@@ -28,7 +29,6 @@ from config.legacy.words import (
 )
 from messaging.media.models import MediaFile
 from messaging.media.problems import MediaRefused
-from messaging.media.store import keep_base64, keep_url
 
 CAMPAIGNS: Final = "campaigns"
 MESSAGES: Final = "broadcast_messages"
@@ -47,7 +47,7 @@ def take_campaigns(move: Move) -> None:
 def _take_campaign(move: Move, old_id: str, row: Row) -> None:
     owner_id = owner_of(move, row)
     campaign = _campaign(move, old_id, row, owner_id=owner_id)
-    if not move.dry_run and (media := _media(move, old_id, row, campaign)) is not None:
+    if (media := _media(move, old_id, row, campaign)) is not None:
         campaign.media, campaign.content_type = media, media.kind
     try:
         # a dry run fetches no picture, which may be all that is to be said
@@ -98,17 +98,12 @@ def _campaign(move: Move, old_id: str, row: Row, *, owner_id: int) -> Campaign:
 
 def _media(move: Move, old_id: str, row: Row, campaign: Campaign) -> MediaFile | None:
     """Its picture, fetched or unpacked and stored here; a campaign comes without one that cannot be had."""
-    address = text_of(row, "image_url")
-    if not address:
+    found = attachment(move, CAMPAIGNS, row, "image_url", owner=campaign.owner, name=f"campaign-{old_id}", kind="image")
+    if isinstance(found, MediaRefused):
+        text = f"It came without its picture. {found} Upload one on its page before you launch it."
+        move.changed(CAMPAIGNS, old_id, "image_url", found.code, text)
         return None
-    try:
-        if address.startswith("data:"):
-            return keep_base64(owner=campaign.owner, text=address, name=f"campaign-{old_id}", kind="image")
-        return keep_url(owner=campaign.owner, url=address, kind="image")
-    except MediaRefused as problem:
-        text = f"It came without its picture. {problem} Upload one on its page before you launch it."
-        move.changed(CAMPAIGNS, old_id, "image_url", problem.code, text)
-        return None
+    return found
 
 
 _DROPPED = """

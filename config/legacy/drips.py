@@ -8,10 +8,12 @@ from datetime import time
 from itertools import islice
 from typing import Final
 
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from psycopg2 import sql
 
+from config.legacy.attachments import attachment, kind_of
 from config.legacy.move import WOULD, Move, first_problem
 from config.legacy.people import owner_of
 from config.legacy.words import (
@@ -26,6 +28,7 @@ from config.legacy.words import (
 )
 from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
+from messaging.media.problems import MediaRefused
 from sequences import arriving
 from sequences.models import EnrolmentState, Sequence, Step
 
@@ -89,7 +92,7 @@ def _take_sequence(move: Move, old_id: str, row: Row, theirs: Rows[Row]) -> None
         sequence.full_clean(exclude=["owner"])
     except ValidationError as error:
         raise first_problem(error) from None
-    steps = _drafted(move, row, theirs)
+    steps = _drafted(move, row, theirs, owner=sequence.owner)
     if not move.dry_run:
         with transaction.atomic():
             sequence.save()
@@ -114,7 +117,7 @@ def _tell(move: Move, old_id: str, row: Row) -> None:
         move.changed(SEQUENCES, old_id, "auto_enroll", "enrols", text)
 
 
-def _drafted(move: Move, row: Row, theirs: Rows[Row]) -> list[Step]:
+def _drafted(move: Move, row: Row, theirs: Rows[Row], *, owner: User) -> list[Step]:
     """Its steps as they are here; those that cannot be are told one by one."""
     steps: list[Step] = []
     before: Row | None = None
@@ -122,7 +125,9 @@ def _drafted(move: Move, row: Row, theirs: Rows[Row]) -> list[Step]:
         old_id = str(each["id"])
         try:
             step = _step(move, old_id, row, each, position=len(steps) + 1, before=before)
-            step.full_clean(exclude=["sequence"], validate_unique=False, validate_constraints=False)
+            _attach(move, old_id, each, step, owner=owner)
+            if step.text or not move.dry_run:  # a dry run fetches no file, which may be all that is to be sent
+                step.full_clean(exclude=["sequence"], validate_unique=False, validate_constraints=False)
         except Unreadable as problem:
             move.refused(STEPS, old_id, problem)
             continue
@@ -138,17 +143,33 @@ def _step(move: Move, old_id: str, row: Row, each: Row, *, position: int, before
     text, changed = wording_of(text_of(each, "content") or text_of(each, "caption"))
     if changed:
         move.changed(STEPS, old_id, "content", "places", "Places like {name} are written as {{ name }} here.")
-    if not text:
-        raise Unreadable("content", "no_text", "It has no text, and steps here are texts: write one on the sequence.")
-    if text_of(each, "media_url"):
-        text_ = "Its attachment was left out, since steps here are texts: put a link into the text if it is needed."
-        move.changed(STEPS, old_id, "media_url", "no_media", text_)
+    if not text and not text_of(each, "media_url"):
+        raise Unreadable("content", "no_text", "It has neither a text nor an attachment: add it on the sequence.")
     start = clock_of(each) or clock_of(row)
     minutes = delay_minutes_of(each, first=position == 1, before=before)
     step = Step(position=position, text=text, delay_minutes=minutes)
     if start is not None:
         step.window_start, step.window_end = start, _UNTIL
     return step
+
+
+def _attach(move: Move, old_id: str, each: Row, step: Step, *, owner: User) -> None:
+    """Its file, with what is written as its caption. A step that has a text comes without a file that cannot be had.
+
+    Raises Unreadable where nothing is left to send.
+    """
+    found = attachment(move, STEPS, each, "media_url", owner=owner, name=f"step-{old_id}", kind=kind_of(each))
+    if isinstance(found, MediaRefused):
+        if not step.text:
+            text = f"It is its attachment alone. {found} Add the step on the sequence."
+            raise Unreadable("media_url", found.code, text)
+        text = f"It came without its attachment. {found} Upload one on the step before you activate the sequence."
+        move.changed(STEPS, old_id, "media_url", found.code, text)
+    elif found is not None and found.kind == "audio" and step.text:
+        text = "It kept its text; audio has no caption, so give the sound a step of its own."
+        move.changed(STEPS, old_id, "media_url", "no_caption", text)
+    elif found is not None:
+        step.media, step.content_type = found, found.kind
 
 
 def _chain(move: Move, fresh: dict[str, Row], steps: dict[str, list[Row]]) -> None:

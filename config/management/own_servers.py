@@ -35,12 +35,15 @@ def on_own_servers(
     *,
     interrupts: Interrupts,
     told: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda _: {},
+    prepare: Callable[[LocalStack, Mapping[str, str]], None] = lambda stack, own: migrate(
+        stack, environment=own, say=lambda _: None
+    ),
     heal: bool = True,
 ) -> int:
     """Start and migrate ``stack``, run ``manage.py argv`` against it and stop it again; the exit status.
 
     Servers that the environment names are left alone. ``told``: what it is told beside the stack's own environment,
-    from that. ``heal``: servers that die are started again.
+    from that. ``prepare``: makes the tables, by the present code if nothing else is said. ``heal``: servers that die are started again.
     """
 
     def look_after() -> None:
@@ -54,7 +57,7 @@ def on_own_servers(
         stack.start()
         own = stack.environment()
         environment = {**own, **told(own)}
-        migrate(stack, environment=own, say=lambda _: None)
+        prepare(stack, own)
         return call(
             [sys.executable, str(CHECKOUT / "manage.py"), *argv],
             children=stack.children,

@@ -1,7 +1,7 @@
 """The trial of a rolling restart: worker by worker is ended politely and started again while a paced campaign runs.
 
-With the code of an earlier release for those that run first, it is the trial of a rolling deploy: old workers, both,
-new ones only, on a database that the new code has migrated.
+With the code of an earlier release for those that run first, it is the trial of a rolling deploy: old workers on old
+tables, old workers on the tables that the present code makes of them under their hands, both, new ones only.
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ from __future__ import annotations
 import subprocess
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
+from campaigns.models import Run
 from config.stack.errors import StackError
 from config.stack.places import CHECKOUT
+from config.trials import earlier
 from config.trials.gather import gather
 from config.trials.judge import Evidence, judge, longest_pause
 from config.trials.scene import Fleet, Scene, Worker, make_fleet
+from devices.models import Device, Pool
+from messaging.health import look_at_broker
+from messaging.models import Attempt
 
 ORDER = ("worker-control", "beat", "worker-devices", "worker-sessions")
-"""As deploy/UPGRADE.md says. Each host has a beat: they may run side by side, and while an only one starts, nothing is
-released."""
+"""As deploy/UPGRADE.md says. Each host has a beat, and while one is replaced the other ticks."""
 WELL_SECONDS = 300.0
 SETTLE_SECONDS = 240.0
 
@@ -87,16 +92,9 @@ class Trial:
     def perform(self) -> Outcome:
         """All of it. Raises StackError when something does not start or does not come right."""
         scene, plan = self.scene, self.plan
-        self.fleet = make_fleet(devices=plan.devices, leads=plan.leads(), gap_seconds=plan.gap_seconds)
         scene.set_up()
-        first = plan.previous or CHECKOUT
-        workers = [scene.add("one", checkout=first), scene.add("two", checkout=first)]
-        for worker in workers:
-            scene.wait_ready(worker)
-        began = time.time()
-        self.fleet.launch(scene, name="Rolling")
-        self._all_send(began, "old")
-        parts = {"before": (time.time() - sum(plan.gap_seconds), time.time())}
+        parts = self._begin_by_itself() if plan.previous is None else self._begin_earlier(plan.previous)
+        workers = list(scene.workers.values())
         for name in ORDER:
             for worker in workers:
                 if name in worker.programs:
@@ -108,6 +106,40 @@ class Trial:
         self.fleet.finish(scene, seconds=SETTLE_SECONDS)
         return self._outcome(parts)
 
+    def _begin_by_itself(self) -> dict[str, tuple[float, float]]:
+        plan = self.plan
+        self.fleet = make_fleet(devices=plan.devices, leads=plan.leads(), gap_seconds=plan.gap_seconds)
+        self._start_workers(CHECKOUT)
+        began = time.time()
+        self.fleet.launch(self.scene, name="Rolling")
+        return {"before": self._all_send(began, "the campaign's start")}
+
+    def _begin_earlier(self, code: Path) -> dict[str, tuple[float, float]]:
+        """The release before fills its own tables and sends; then they are migrated while it goes on."""
+        plan, environment = self.plan, self.scene.environment
+        pool = earlier.fill(
+            code,
+            environment=environment,
+            devices=plan.devices,
+            leads=plan.leads(),
+            gap_seconds=plan.gap_seconds,
+        )
+        self._start_workers(code)
+        began = time.time()
+        run = earlier.launch(code, environment=environment, pool=pool)
+        parts = {"before": self._all_send(began, "the release before")}
+        began = time.time()
+        earlier.migrate(CHECKOUT, environment=environment)
+        self.scene.say(f"migrated under load in {time.time() - began:.0f} s")
+        parts["migrations"] = (began, self._all_send(time.time(), "the release before, on migrated tables")[1])
+        devices = list(Device.objects.order_by("pk"))
+        self.fleet = Fleet(Pool.objects.get(pk=pool), devices, plan.gap_seconds, run=Run.objects.get(pk=run))
+        return parts
+
+    def _start_workers(self, code: Path) -> None:
+        for worker in [self.scene.add(name, checkout=code) for name in ("one", "two")]:
+            self.scene.wait_ready(worker)
+
     def _replace(self, worker: Worker, name: str) -> tuple[float, float]:
         """End one and start it again; from when to when, until every device has sent again."""
         began, scene = time.time(), self.scene
@@ -116,19 +148,27 @@ class Trial:
             self.strays.append(f"{name} of {worker.host.name} ended with status {code}")
         scene.start(worker, name)
         scene.wait_ready(worker)
-        if name == "beat":  # says nothing, but writes its schedule when it begins
-            files = scene.root / worker.host.name
+        if name == "beat":
+            # Its schedule is there seconds before it can tick, so what counts is that it has asked for the lease.
+            mark = f":{worker.running[name].pid}:"
             what = f"the beat of {worker.host.name}"
-            scene.wait(lambda: any(file.stat().st_mtime > began for file in files.glob("beat-schedule*")), what=what)
+            scene.wait(lambda: any(mark in beat for beat in look_at_broker().beats.alive), what=what)
         ready = time.time()
         self._all_send(ready, f"{name} of {worker.host.name}")
         scene.say(f"{name:<16} {worker.host.name:<4} replaced, all sending after {time.time() - began:.0f} s")
         return began, time.time()
 
-    def _all_send(self, since: float, what: str) -> None:
+    def _all_send(self, since: float, what: str) -> tuple[float, float]:
+        """Wait until every device has had a message accepted since then; the time in which each should have sent."""
+        moment = datetime.fromtimestamp(since, UTC)
+        # columns that the release before has as well: this is also asked before the migrations
+        rows = Attempt.objects.filter(started_at__gt=moment, outcome="accepted").order_by().values("device_id")
         self.scene.wait(
-            lambda: self.fleet.all_sent_since(since), what=f"every device to send ({what})", seconds=WELL_SECONDS
+            lambda: rows.distinct().count() >= self.plan.devices,
+            what=f"every device to send ({what})",
+            seconds=WELL_SECONDS,
         )
+        return time.time() - sum(self.plan.gap_seconds), time.time()
 
     def _outcome(self, parts: dict[str, tuple[float, float]]) -> Outcome:
         seen = self.scene.seen()

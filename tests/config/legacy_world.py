@@ -79,9 +79,9 @@ INSERT INTO sequences VALUES
     ('{WARM}', '{OWNER}', 'Warm', '', 'all', 'inactive', '', '', 5, 15, true);
 INSERT INTO sequence_steps (sequence_id, day_number, trigger, next_trigger, trigger_delay_hours, is_entry_point,
                             message_type, content, media_url, caption, time_schedule) VALUES
-    ('{COLD}', 2, 'cold_2', 'WARM', 48, false, 'image', '', 'https://example.com/a.png', 'Look', '9:15 pm'),
+    ('{COLD}', 2, 'cold_2', 'WARM', 48, false, 'image', '', 'http://127.0.0.1/a.png', 'Look', '9:15 pm'),
     ('{COLD}', 1, 'COLD', 'cold_2', 24, true, 'text', 'Hi {{name}}', NULL, NULL, NULL),
-    ('{COLD}', 3, 'cold_3', NULL, 24, false, 'image', '', 'https://example.com/b.png', NULL, NULL),
+    ('{COLD}', 3, 'cold_3', NULL, 24, false, 'image', '', 'http://127.0.0.1/b.png', NULL, NULL),
     ('{WARM}', 1, 'WARM', NULL, 24, true, 'text', 'Warm hello', NULL, NULL, NULL);
 INSERT INTO sequence_contacts (sequence_id, contact_phone, current_step, status) VALUES
     ('{COLD}', '60123456701', 1, 'sent'), ('{COLD}', '60123456701', 2, 'active'),

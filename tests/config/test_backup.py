@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from random import Random
 
 import pytest
+import time_machine
 from cryptography.fernet import Fernet
 from django.core.cache import cache
 from django.core.management import CommandError, call_command
@@ -19,7 +21,7 @@ from django.utils import timezone
 
 from campaigns.models import Campaign, Run
 from campaigns.services import tick as campaigns_tick
-from config.backup import sealing
+from config.backup import keeping, sealing
 from config.backup.problems import BackupProblem
 from config.chaos import gateway as forgetful
 from devices.clients import ClientRegistry
@@ -306,3 +308,44 @@ def test_what_is_sealed_comes_out_whole_or_not_at_all(tmp_path: Path, size: int)
             path.write_bytes(damaged)
             with pytest.raises(BackupProblem, match="damaged"):
                 list(sealing.unseal(path, keys=[key]))
+
+
+def test_each_night_one_and_the_newest_are_kept(tmp_path: Path, settings):
+    """Others in that folder stay, and nothing is removed before the next is whole."""
+    settings.MEDIA_ROOT = tmp_path.parent / f"{tmp_path.name}-media"
+    (tmp_path / "by-hand").mkdir()
+    abandoned = tmp_path / ".flotilla-2026-01-01T000000Z.abc"
+    abandoned.mkdir()
+    os.utime(abandoned, (1, 1))
+    young = tmp_path / ".flotilla-2026-01-02T000000Z.abc"
+    young.mkdir()
+    for night in range(3):
+        with time_machine.travel(datetime(2026, 11, 20 + night, 3, 10, tzinfo=UTC), tick=False):
+            told = said("backup", tmp_path, keep=2)
+    assert "Removed" in told
+    names = ["flotilla-2026-11-21T031000Z", "flotilla-2026-11-22T031000Z"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([young.name, "by-hand", *names])
+    newest, older = keeping.kept(tmp_path)
+    assert [newest.folder.name, older.folder.name] == names[::-1]
+    day = timedelta(hours=24)
+    assert keeping.due_in(tmp_path, every=day, now=newest.taken_at + day / 4) == day * 3 / 4
+    assert keeping.due_in(tmp_path, every=day, now=newest.taken_at + 2 * day) == timedelta()
+    assert keeping.due_in(tmp_path / "none", every=day, now=timezone.now()) == timedelta()
+
+    with (
+        time_machine.travel(datetime(2026, 11, 22, 3, 10, tzinfo=UTC), tick=False),
+        pytest.raises(CommandError, match="exists"),
+    ):
+        said("backup", tmp_path, keep=1)
+    assert [each.folder.name for each in keeping.kept(tmp_path)] == names[::-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"keep": 0}, "--keep must be 1 or more"), ({"every_hours": 24.0}, "--keep beside it"),
+     ({"keep": 3, "every_hours": 0.0}, "above 0")],
+)  # fmt: skip
+def test_a_schedule_that_means_nothing_is_refused(tmp_path: Path, options, words):
+    with pytest.raises(CommandError, match=words):
+        said("backup", tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -85,6 +86,16 @@ def test_the_probe_of_beat_believes_the_schedule_it_wrote(tmp_path):
     assert probe("beat", FLOTILLA_LOCAL=str(tmp_path)).returncode == 1
     (tmp_path / "beat-schedule.db").touch()
     assert probe("beat", FLOTILLA_LOCAL=str(tmp_path)).returncode == 0
+
+
+def test_the_probe_of_backups_wants_one_of_last_night(tmp_path):
+    assert probe("backup", FLOTILLA_BACKUPS=str(tmp_path)).returncode == 1
+    told = tmp_path / "flotilla-2026-11-21T031004Z" / "backup.json"
+    told.parent.mkdir()
+    told.touch()
+    assert probe("backup", FLOTILLA_BACKUPS=str(tmp_path)).returncode == 0
+    os.utime(told, (1, 1))
+    assert "hours old" in probe("backup", FLOTILLA_BACKUPS=str(tmp_path)).stderr
 
 
 def test_the_probe_of_the_web_asks_by_a_name_that_is_answered_to(live_server):

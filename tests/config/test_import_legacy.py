@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 from contextlib import closing
 from datetime import UTC, datetime, time
@@ -24,10 +25,15 @@ from config.models import LegacyMove, LegacyRow
 from devices.models import Device, DeviceState
 from leads import optout
 from leads.models import ConsentEvent, Lead
+from messaging.media.models import MediaFile
 from sequences import entry, services
 from sequences.models import Enrolment, Sequence
 from tests.config import legacy_world as world
 from tests.factories import make_user
+from tests.messaging.media.test_doors import png
+from tests.messaging.media.test_fetch import ok, serving
+
+WAV = b"RIFF\x00\x00\x00\x00WAVE"
 
 
 @pytest.fixture(autouse=True)
@@ -126,9 +132,12 @@ def test_everything_comes_over_once_and_what_does_not_is_told(admin, tmp_path): 
     assert told(lines, "bad_status") == [("leads", world.uid(106), "target_status")]
     assert ("leads", world.uid(104), "phone") in [(line["table"], line["id"], line["field"]) for line in lines]
     assert told(lines, "bad_time") == [("campaigns", "3", "time_schedule")]
-    assert told(lines, "private_address") == [("campaigns", "2", "image_url")]
+    refused = told(lines, "private_address")  # the step without a text is nothing without its picture
+    assert [(table, field) for table, _, field in refused] == [
+        ("campaigns", "image_url"), ("sequence_steps", "media_url"), ("sequence_steps", "media_url"),
+    ]  # fmt: skip
+    assert len(told(dry, "to_fetch")) == 4
     assert told(lines, "exact_tags") == [("campaigns", "1", "niche")]  # EXSTART2 has it as a part only
-    assert [table for table, _, _ in told(lines, "no_text")] == ["sequence_steps"]
     assert [table for table, _, _ in told(lines, "unsent")] == ["broadcast_messages"]
     assert told(lines, "in_the_middle") == [("sequence_contacts", world.COLD, "status")]
     assert [line["table"] for line in lines if line["kind"] == "not in this install"] == ["team_members"]
@@ -140,7 +149,7 @@ def test_everything_comes_over_once_and_what_does_not_is_told(admin, tmp_path): 
 
     # The dry run foresaw it, but for what only storing finds: fetched pictures, and who has another device by then.
     only_stored = {"renamed", "private_address", "one_device", "in_the_middle", "no_lead", "device_of_another"}
-    assert {(n["table"], n["id"], n["code"]) for n in dry} == {
+    assert {(n["table"], n["id"], n["code"]) for n in dry if n["code"] != "to_fetch"} == {
         (n["table"], n["id"], n["code"]) for n in lines if n["code"] not in only_stored
     }
 
@@ -156,6 +165,55 @@ def test_everything_comes_over_once_and_what_does_not_is_told(admin, tmp_path): 
     services.activate(sequence=cold, by=admin, now=timezone.now())
     entry.pull(now=timezone.now())
     assert list(Enrolment.objects.filter(sequence=cold, state="active").values_list("lead__name", flat=True)) == ["Mei"]
+
+
+@pytest.mark.django_db
+def test_attachments_of_steps_come_along_and_what_cannot_be_had_is_told(admin, settings, tmp_path):
+    settings.FLOTILLA_MEDIA_MAX_BYTES = 20_000
+    with serving(*[ok(png())] * 4) as (port, asked), serving(ok(b"x" * 30_000)) as (large, _):
+        settings.FLOTILLA_MEDIA_FETCH_ALLOW = [f"127.0.0.1:{port}", f"127.0.0.1:{large}"]
+        web, sound = f"http://127.0.0.1:{port}/a.png", f"data:audio/wav;base64,{base64.b64encode(WAV).decode()}"
+        steps = (
+            ("image", "", world.PIXEL, "For {{name}}"), ("image", "", f"{web}?key=hunter2", ""),
+            ("text", "A note", web, ""), ("file", "Read this", web, ""), ("video", "Not a film", web, ""),
+            ("audio", "Listen", sound, ""), ("audio", "", sound, ""),
+            ("image", "", f"http://127.0.0.1:{large}/b.png", ""), ("image", "Cheap", "http://10.0.0.1/c.png", ""),
+        )  # fmt: skip
+        rows = ", ".join(
+            f"('{world.uid(500 + n)}', '{world.WARM}', {n + 2}, '{kind}', '{text}', '{address}', '{caption}')"
+            for n, (kind, text, address, caption) in enumerate(steps)
+        ).replace("{{name}}", "{name}")
+        more = (
+            "INSERT INTO sequence_steps (id, sequence_id, day_number, message_type, content, media_url, caption) "  # noqa: S608 - constants
+            f"VALUES {rows}"
+        )
+        with world.old_system(more) as address:
+            dry = move(address, tmp_path, dry_run=True)
+            assert asked == []
+            lines = move(address, tmp_path)
+    listed = [
+        line["what and what to do"] for line in dry if line["code"] == "to_fetch" and line["table"] == "sequence_steps"
+    ]
+    assert sum("from 127.0.0.1 " in text for text in listed) == 7
+    assert not any("hunter2" in text for text in listed)
+    warm = Sequence.objects.get(name="Warm")
+    found = warm.steps.values_list("content_type", "text", "media__kind", "media__mime_type")
+    assert list(found) == [
+        ("text", "Warm hello", None, None),
+        ("image", "For {{ name }}", "image", "image/png"),
+        ("image", "", "image", "image/png"),
+        ("image", "A note", "image", "image/png"),
+        ("document", "Read this", "document", "image/png"),
+        ("text", "Not a film", None, None),
+        ("text", "Listen", None, None),
+        ("audio", "", "audio", "audio/wav"),
+        ("text", "Cheap", None, None),
+    ]
+    assert [media.owner for media in MediaFile.objects.filter(pk__in=warm.steps.values("media"))] == [warm.owner] * 4
+    codes = {line["id"]: line["code"] for line in lines if line["field"] == "media_url"}
+    assert [codes.get(world.uid(500 + number)) for number in range(len(steps))] == [
+        None, None, None, None, "wrong_kind", "no_caption", None, "too_large", "private_address",
+    ]  # fmt: skip
 
 
 @pytest.mark.django_db

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from config.management.own_servers import on_own_servers, perform, refuse_other_
 from config.stack.interrupts import Interrupts
 from config.stack.local import LocalStack
 from config.stack.places import local_root
+from config.trials import earlier
 from config.trials.frame import play
 from config.trials.rolling import Outcome, Plan, Trial, check_out, latest_release
 
@@ -58,14 +60,19 @@ class Command(BaseCommand):
 
 
 def _on_own_servers(interrupts: Interrupts, *, devices: int, previous: str) -> int:
-    """Servers that may be emptied, migrated by the present code; the trial in a process of its own."""
+    """Servers that may be emptied, migrated by the code that runs first; the trial in a process of its own."""
     again = ["rolling_trial", "--on-these-servers", "--devices", str(devices)]
+    stack = LocalStack(local_root() / STACK, durable=False)
+    own = partial(on_own_servers, stack, interrupts=interrupts, told=lambda _: SETTINGS)
+    if not previous:
+        return own(again)
     with tempfile.TemporaryDirectory(prefix="flotilla-previous-") as folder:
-        if previous:
-            commit = latest_release() if previous == LATEST else previous
-            again += ["--code", str(check_out(commit, folder=Path(folder)))]
-        stack = LocalStack(local_root() / STACK, durable=False)
-        return on_own_servers(stack, again, interrupts=interrupts, told=lambda _: SETTINGS)
+        code = check_out(latest_release() if previous == LATEST else previous, folder=Path(folder))
+        earlier.check(code)
+        return own(
+            [*again, "--code", str(code)],
+            prepare=lambda _, environment: earlier.migrate(code, environment=environment),
+        )
 
 
 def _perform(interrupts: Interrupts, *, devices: int, code: Path | None) -> int:
