@@ -89,7 +89,7 @@ class GuideMixin:
             "guide_done": self.guide_done,
             "guide_at": self._asked(request),
         }
-        return super().render_change_form(request, context, *args, obj=obj, **kwargs)  # type: ignore[misc,no-any-return]
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)  # type: ignore[misc]
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
         """Back to the step that was saved at, or on to what follows the last."""

@@ -8,7 +8,7 @@
 
 (function () {
   const PAUSE_MILLISECONDS = 500;
-  const WORDS = { error: ", to be corrected", todo: ", not complete", ready: ", complete" };
+  const WORDS = { error: "(to be corrected)", todo: "(not complete)", ready: "(complete)" };
 
   function guide(root) {
     const form = root.closest("form");
@@ -77,8 +77,9 @@
         if (told !== news.html) check.innerHTML = told = news.html; // else a screen reader would say it all again
         Object.entries(news.steps).forEach(function ([key, state]) {
           // what is missing further on is no reproach yet
-          const seen = placeOf(key) < at || steps[placeOf(key)].dataset.guideErrors || isLast();
-          mark(key, state === "todo" && !seen ? "" : state);
+          const refused = steps[placeOf(key)].dataset.guideErrors;
+          const seen = placeOf(key) < at || isLast();
+          mark(key, state !== "todo" ? state : refused ? "error" : seen ? state : "");
         });
         if (done) done.hidden = !news.ready;
       } catch (problem) {
