@@ -131,11 +131,14 @@ class CampaignAdmin(CampaignGuide, PreviewMixin, LookMixin, OperateMixin, OwnedA
         return super().get_queryset(request).select_related("owner")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
-        """A campaign has no state before it exists."""
+        """A campaign has no state before it exists. Where nothing can be chosen, what was not chosen is left out."""
         fieldsets = super().get_fieldsets(request, obj)
-        if obj is not None:
+        if obj is None:
+            hidden = {"state_label", "launched_at", "schedule_words"}
+        elif not self.has_change_permission(request, obj):
+            hidden = {"live_count", *(name for name in self.conditional_fields if not getattr(obj, name))}
+        else:
             return fieldsets
-        hidden = {"state_label", "launched_at", "schedule_words"}
         return [
             (title, {**options, "fields": [name for name in options["fields"] if name not in hidden]})
             for title, options in fieldsets

@@ -44,6 +44,27 @@ BEFORE = {
 class CampaignForm(OwnedForm):
     """A draft is stored at any step: what it will say may come later. The launch takes nothing that is not complete."""
 
+    class Meta:
+        labels = {
+            "triggers": "Trigger tags",
+            "lead_device": "Leads of the device",
+            "content_type": "Kind",
+            "on_missing": "Where a value is missing",
+            "delay_min_seconds": "Shortest pause, in seconds",
+            "delay_max_seconds": "Longest pause, in seconds",
+            "expires_after_days": "Give up after, in days",
+            "pause_at_percent": "Stop at, in percent failed",
+            "pause_window_minutes": "Of the last, in minutes",
+            "pause_min_calls": "And at least, in calls",
+            "scheduled_at": "At",
+            "catch_up": "What was missed",
+        }
+        help_texts = {
+            "delay_min_seconds": "Between two messages of one device. A device's own rhythm may be slower.",
+            "expires_after_days": "What is not sent by then expires.",
+            "status": "Empty: prospects and customers. People who opted out are in none.",
+        }
+
     def _post_clean(self) -> None:
         unreadable = set(self.errors)
         super()._post_clean()  # type: ignore[misc]

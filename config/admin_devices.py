@@ -80,10 +80,12 @@ class AtWork:
     """The same: beside a device's state, who serves it and what failed today."""
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
-        """After what it has sent."""
-        found = super().get_fieldsets(request, obj)  # type: ignore[misc]
-        more = {"Now": ("failed_today", "worker")}
-        return [(title, {**each, "fields": [*each["fields"], *more.get(title, ())]}) for title, each in found]
+        """In front, the worker; after what it sent, what failed."""
+        beside = {"state_reason": ("state_reason", "worker"), "sent_today": ("sent_today", "failed_today")}
+        return [
+            (title, {**each, "fields": [more for name in each["fields"] for more in beside.get(name, (name,))]})
+            for title, each in super().get_fieldsets(request, obj)  # type: ignore[misc]
+        ]
 
     @display(description="Failed today")
     def failed_today(self, device: Device) -> str:
