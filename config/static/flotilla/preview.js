@@ -91,9 +91,9 @@
   }
 
   document.addEventListener("DOMContentLoaded", function () {
-    document.querySelectorAll("[data-preview]").forEach(follow);
+    document.querySelectorAll("[data-preview-stored]").forEach(follow);
     document.addEventListener("formset:added", function (event) {
-      event.target.querySelectorAll("[data-preview]").forEach(follow);
+      event.target.querySelectorAll("[data-preview-stored]").forEach(follow);
     });
   });
 })();
