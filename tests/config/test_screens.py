@@ -20,7 +20,7 @@ from devices.models import Device, DeviceShare, DeviceState, StatusLink
 from leads.models import Lead
 from messaging import days, halting, health
 from messaging.health import Level
-from messaging.models import Attempt, Batch, DayCount, Message, Pulse, Stream, WorkerProcess
+from messaging.models import Attempt, Batch, DayCount, InboundMessage, Message, Pulse, Stream, WorkerProcess
 from sequences import services as sequences
 from sequences.entry import enrol
 from sequences.models import EntrySource, Sequence, Step
@@ -404,6 +404,27 @@ def test_every_page_keeps_to_thirty_queries_with_many_rows(django_assert_max_num
     for address in (*PAGES, *pages_of_rows(boss, run=run)):
         with django_assert_max_num_queries(30):
             assert client.get(address).status_code == 200, address
+
+
+def test_enrolments_and_replies_are_found_by_their_lead() -> None:
+    me, other = make_user(), make_user()
+    device, now = make_device(owner=me), timezone.now()
+    leads = make_leads(2, owner=me, device=device)
+    for lead, name in zip(leads, ("Aisyah Rahman", "Budi"), strict=True):
+        Lead.objects.filter(pk=lead.pk).update(name=name)
+        InboundMessage.objects.create(
+            gateway="simulator", event_id=str(lead.pk), device=device, lead=lead, phone=lead.phone, text="Hello",
+            written_at=now, received_at=now,
+        )  # fmt: skip
+    sequence = Sequence.objects.create(owner=me, name="Welcome")
+    Step.objects.create(sequence=sequence, position=1, text="Hello")
+    sequences.activate(sequence=sequence, by=me, now=now)
+    enrol(sequence=sequence, leads=Lead.objects.all(), source=EntrySource.HAND, now=now)
+    for address in ("/admin/sequences/enrolment/", "/admin/messaging/inboundmessage/"):
+        for asked, found in (("rahman", leads[:1]), (leads[1].phone, leads[1:]), ("nobody", []), ("", leads)):
+            listed = signed_in(me).get(address, {"q": asked}).context["cl"].result_list
+            assert {row.lead_id for row in listed} == {lead.pk for lead in found}, (address, asked)
+        assert not signed_in(other).get(address, {"q": "rahman"}).context["cl"].result_list
 
 
 def test_a_row_of_queues_is_named_by_its_ends() -> None:
