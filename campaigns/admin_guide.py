@@ -144,11 +144,12 @@ class CampaignGuide(GuideMixin):
         variants, wrong = [], []
         for made, inline in self.get_formsets_with_inlines(request, campaign if campaign.pk else None):
             prefix = made.get_default_prefix()
-            rows = made(request.POST, instance=campaign, prefix=prefix, queryset=inline.get_queryset(request))
+            rows = made(data=request.POST, instance=campaign, prefix=prefix, queryset=inline.get_queryset(request))
             for form in rows.forms:
+                fits = form.is_valid()
                 if rows._should_delete_form(form) or not (form.has_changed() or form.instance.pk):  # noqa: SLF001
                     continue
-                if form.is_valid():
+                if fits:
                     variants.append(form.instance)
                     continue
                 texts = (str(text) for each in form.errors.values() for text in each)
