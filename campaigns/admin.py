@@ -16,6 +16,7 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from campaigns import planning, services
+from campaigns.admin_guide import CampaignForm, CampaignGuide
 from campaigns.admin_operating import OperateMixin, shut_actions
 from campaigns.admin_pages import LookMixin
 from campaigns.admin_runs import RunAdmin
@@ -70,12 +71,13 @@ class VariantInline(OwnedInline):
 
 
 @admin.register(Campaign)
-class CampaignAdmin(PreviewMixin, LookMixin, OperateMixin, OwnedAdmin):
+class CampaignAdmin(CampaignGuide, PreviewMixin, LookMixin, OperateMixin, OwnedAdmin):
     """What to send, to whom, and when."""
 
     class Media:
         js = ("flotilla/segment.js",)
 
+    form = CampaignForm
     inlines = (VariantInline,)
 
     list_display = ("name", "state_label", "schedule", "last_run", "progress", "created_at")
@@ -84,7 +86,7 @@ class CampaignAdmin(PreviewMixin, LookMixin, OperateMixin, OwnedAdmin):
     search_help_text = "Name of the campaign"
     empty_hint = "A campaign says one thing to many leads: now, at a time, or by a schedule."
     autocomplete_fields = ("lead_device", "segment", "pool")
-    readonly_fields = ("state_label", "launched_at", "schedule_words", "live_count", "message_preview")
+    readonly_fields = ("state_label", "launched_at", "schedule_words", "live_count")
     actions = ("launch_campaigns",)
     actions_list = ("open_calendar",)
     actions_detail = (
@@ -94,16 +96,14 @@ class CampaignAdmin(PreviewMixin, LookMixin, OperateMixin, OwnedAdmin):
     fieldsets = (
         (None, {"fields": ["owner", "name", "state_label", "launched_at"]}),
         (
-            "Content",
-            {"fields": ["content_type", "text", "media", "template", ("greeting", "on_missing"), "message_preview"]},
-        ),
-        (
             "Audience",
             {
                 "fields": ["segment", "status", "niches", "triggers", "lead_device", "live_count"],
                 "description": "Leads who agreed to hear from you and have not opted out. Separate tags with commas.",
             },
         ),
+        ("Content", {"fields": ["content_type", "text", "media", "template", ("greeting", "on_missing")]}),
+        ("Schedule", {"fields": ["schedule", "scheduled_at", "cron", "time_zone", "catch_up", "schedule_words"]}),
         (
             "Routing and pacing",
             {
@@ -113,7 +113,6 @@ class CampaignAdmin(PreviewMixin, LookMixin, OperateMixin, OwnedAdmin):
                 ]
             },
         ),
-        ("Schedule", {"fields": ["schedule", "scheduled_at", "cron", "time_zone", "catch_up", "schedule_words"]}),
     )
     conditional_fields = {
         # On a page that can only be read there is nothing to choose from, and everything is shown.
@@ -132,11 +131,14 @@ class CampaignAdmin(PreviewMixin, LookMixin, OperateMixin, OwnedAdmin):
         return super().get_queryset(request).select_related("owner")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
-        """A campaign has no state before it exists."""
+        """A campaign has no state before it exists. Where nothing can be chosen, what was not chosen is left out."""
         fieldsets = super().get_fieldsets(request, obj)
-        if obj is not None:
+        if obj is None:
+            hidden = {"state_label", "launched_at", "schedule_words"}
+        elif not self.has_change_permission(request, obj):
+            hidden = {"live_count", *(name for name in self.conditional_fields if not getattr(obj, name))}
+        else:
             return fieldsets
-        hidden = {"state_label", "launched_at", "schedule_words"}
         return [
             (title, {**options, "fields": [name for name in options["fields"] if name not in hidden]})
             for title, options in fieldsets

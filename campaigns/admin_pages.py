@@ -106,10 +106,10 @@ class LookMixin:
 
     @display(description="Reaches now")
     def live_count(self, campaign: Campaign) -> SafeString:
-        """Filled in by the page's own script, and again whenever the form changes."""
-        return format_html(
-            '<output data-count="{}" aria-live="polite">–</output>', reverse("admin:campaigns_campaign_count")
-        )
+        """Filled in by the page's own script, and again whenever the form changes. A stored row's owner is no field."""
+        whose = f"?owner={campaign.owner_id}" if campaign.pk else ""
+        address = reverse("admin:campaigns_campaign_count")
+        return format_html('<output data-count="{}{}" aria-live="polite">–</output>', address, whose)
 
     def count_view(self: Any, request: HttpRequest) -> JsonResponse:
         """``{"text"}``: whom what is typed would reach. Nothing is saved."""
@@ -121,7 +121,7 @@ class LookMixin:
                 f"{name.replace('_', ' ')}: {' '.join(map(str, texts))}" for name, texts in form.errors.items()
             )
             return JsonResponse({"text": words})
-        chosen = request.POST.get("owner", "")
+        chosen = request.POST.get("owner") or request.GET.get("owner", "")
         admin = role_of(request.user) is Role.ADMIN and chosen.isascii() and chosen.isdigit() and len(chosen) < 10
         seen = services.preview(form.asked(int(chosen) if admin else request.user.pk or 0))
         return JsonResponse({"text": count_words(seen)})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db.models import Exists, OuterRef, Q
@@ -10,7 +11,7 @@ from django.db.models.expressions import Combinable
 from django.utils import timezone
 
 from campaigns import loads, planning, services
-from campaigns.models import Campaign, CampaignState, Routing, Run, RunState, Schedule
+from campaigns.models import Campaign, CampaignState, Routing, Run, RunState, Schedule, Variant
 from devices.admin_pages import Question, change_url
 from messaging.models import BatchState
 
@@ -101,44 +102,59 @@ def launch_question(campaign: Campaign) -> Question:
             back=back,
         )
     seen = services.preview(campaign)
-    warnings = []
-    if not seen.eligible:
-        warnings.append("Nobody would be written to: the run will finish at once.")
-    elif not seen.devices:
-        warnings.append("No device that would send this is connected: the run will fail at once.")
-    if seen.without_consent and seen.waiver:
-        warnings.append(
-            f"{seen.without_consent:,} of them have no recorded consent and are written to because"
-            f" {seen.waiver.made_by} waived it: {seen.waiver.reason}"
-        )
-    if seen.excluded:
-        warnings.append(f"{seen.excluded:,} connected devices of the pool have been failing and sit it out.")
-    if seen.unassigned:
-        warnings.append(f"{seen.unassigned:,} leads are beyond the limit per device and stay unassigned.")
-    now = timezone.now()
-    end = loads.before(campaign, now=now).finish_at if seen.eligible and seen.devices else None
-    if end is not None and end > now + timedelta(days=campaign.expires_after_days):
-        warnings.append(f"It is estimated to end {end:%Y-%m-%d %H:%M} UTC, after its messages expire.")
-    variants = ", ".join(f"{variant} {variant.share} %" for variant in campaign.variants.all())
-    routing = f"turn by turn over {campaign.pool}" if campaign.routing == Routing.POOLED else "each lead's own device"
+    found = outlook(campaign, variants=list(campaign.variants.all()), seen=seen, now=timezone.now())
     return Question(
         title=f"Launch “{campaign}”?",
         text=_launch_text(campaign),
         button=f"Launch to {seen.eligible:,} {'lead' if seen.eligible == 1 else 'leads'}",
         back=back,
-        facts=(
-            ("Will be written to", f"{seen.eligible:,} of {seen.total:,} leads that match"),
-            ("Left out", left_out_words(seen.left_out) or "Nobody"),
-            ("Sent by", f"{routing}, {seen.devices:,} connected"),
-            ("Pause between two messages of a device", rhythm_words(campaign)),
-            ("When", planning.words(campaign, now=now)),
-            ("Estimated to end, if launched now", f"{timezone.localtime(end):%Y-%m-%d %H:%M}" if end else "–"),
-            ("Not sent after", f"{campaign.expires_after_days} days"),
-            *((("Variants", variants),) if variants else ()),
-            ("Text", campaign.text),
-        ),
-        warnings=tuple(warnings),
+        facts=(*found.facts, ("Text", campaign.text)),
+        warnings=found.warnings,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a launch would come to: labelled facts, and sentences to think about first."""
+
+    facts: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+
+
+def outlook(campaign: Campaign, *, variants: Sequence[Variant], seen: services.Preview, now: datetime) -> Outlook:
+    """Whom a launch of ``campaign``, stored or not, reaches, through how many devices, how fast and until when."""
+    end = loads.before(campaign, now=now).finish_at if seen.eligible and seen.devices else None
+    routing = f"turn by turn over {campaign.pool}" if campaign.routing == Routing.POOLED else "each lead's own device"
+    shares = ", ".join(f"{variant} {variant.share} %" for variant in variants)
+    facts = (
+        ("Will be written to", f"{seen.eligible:,} of {seen.total:,} leads that match"),
+        ("Left out", left_out_words(seen.left_out) or "Nobody"),
+        ("Sent by", f"{routing}, {seen.devices:,} connected"),
+        ("Pause between two messages of a device", rhythm_words(campaign)),
+        ("When", planning.words(campaign, now=now)),
+        ("Estimated to end, if launched now", f"{timezone.localtime(end):%Y-%m-%d %H:%M}" if end else "–"),
+        ("Not sent after", f"{campaign.expires_after_days} days"),
+        *((("Variants", shares),) if shares else ()),
+    )
+    return Outlook(facts, tuple(_warnings(campaign, seen=seen, end=end, now=now)))
+
+
+def _warnings(campaign: Campaign, *, seen: services.Preview, end: datetime | None, now: datetime) -> Iterator[str]:
+    if not seen.eligible:
+        yield "Nobody would be written to: the run will finish at once."
+    elif not seen.devices:
+        yield "No device that would send this is connected: the run will fail at once."
+    if seen.without_consent and seen.waiver:
+        yield (
+            f"{seen.without_consent:,} of them have no recorded consent and are written to because"
+            f" {seen.waiver.made_by} waived it: {seen.waiver.reason}"
+        )
+    if seen.excluded:
+        yield f"{seen.excluded:,} connected devices of the pool have been failing and sit it out."
+    if seen.unassigned:
+        yield f"{seen.unassigned:,} leads are beyond the limit per device and stay unassigned."
+    if end is not None and end > now + timedelta(days=campaign.expires_after_days):
+        yield f"It is estimated to end {end:%Y-%m-%d %H:%M} UTC, after its messages expire."
 
 
 def _launch_text(campaign: Campaign) -> str:

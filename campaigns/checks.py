@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.core.exceptions import ValidationError
 from django.db.models import Exists, OuterRef
 
-from campaigns.models import Campaign, Routing, Schedule
+from campaigns.models import Campaign, Routing, Schedule, Variant
 from campaigns.states import CampaignState
 from devices.models import Device
 from leads.models import Lead
@@ -36,15 +37,17 @@ class CampaignNotReady(Exception):  # noqa: N818 - reads as a fact
         self.problems = problems
 
 
-def check(*, campaign: Campaign, now: datetime) -> list[Problem]:
-    """Everything that stands in the way of a launch at ``now``."""
+def check(*, campaign: Campaign, now: datetime, variants: Sequence[Variant] | None = None) -> list[Problem]:
+    """Everything that stands in the way of a launch at ``now``; with other ``variants`` than those that are stored."""
     problems: list[Problem] = []
+    if variants is None:
+        variants = list(campaign.variants.all()) if campaign.pk else []
     try:
         campaign.full_clean(exclude=["owner", "lead_device", "segment"])
     except ValidationError as error:
         problems = [Problem(name, "invalid", text) for name, texts in error.message_dict.items() for text in texts]
-    problems += _variants(campaign) if campaign.pk else []
-    problems += [] if any(problem.field in OF_CONTENT for problem in problems) else _cannot_carry(campaign)
+    problems += _variants(campaign, variants)
+    problems += [] if any(problem.field in OF_CONTENT for problem in problems) else _cannot_carry(campaign, variants)
     if campaign.schedule == Schedule.AT and campaign.scheduled_at is not None and campaign.scheduled_at <= now:
         problems.append(Problem("scheduled_at", "past", "That time has passed: choose one that is still to come."))
     if campaign.routing == Routing.POOLED and campaign.pool is not None and not campaign.pool.devices.exists():
@@ -57,9 +60,9 @@ def check(*, campaign: Campaign, now: datetime) -> list[Problem]:
     return problems
 
 
-def _cannot_carry(campaign: Campaign) -> list[Problem]:
+def _cannot_carry(campaign: Campaign, variants: Sequence[Variant]) -> list[Problem]:
     """What the gateways of the devices that would send cannot carry, of any of the texts; each problem once."""
-    texts = {None, *(campaign.variants.values_list("text", flat=True) if campaign.pk else ())} - {""}
+    texts = {None, *(variant.text for variant in variants)} - {""}
     found = {
         Problem({"type": "content_type"}.get(each.field, each.field.partition(".")[0]), each.code, each.text): None
         for text in sorted(texts, key=lambda text: text or "")
@@ -81,9 +84,8 @@ def _gateways(campaign: Campaign) -> set[str]:
     return set(devices.order_by().values_list("gateway", flat=True).distinct())
 
 
-def _variants(campaign: Campaign) -> list[Problem]:
+def _variants(campaign: Campaign, variants: Sequence[Variant]) -> list[Problem]:
     """All shares make a hundred, and each variant is a text of its own."""
-    variants = list(campaign.variants.all())
     problems: list[Problem] = []
     if not variants:
         return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -127,9 +128,11 @@ def _refuse_unless_ready(campaign: Campaign, now: datetime) -> None:
         raise CampaignNotReady(problems)
 
 
-def check(*, campaign: Campaign, now: datetime | None = None) -> list[Problem]:
-    """Everything that stands in the way of a launch."""
-    return checking.check(campaign=campaign, now=now or timezone.now())
+def check(
+    *, campaign: Campaign, now: datetime | None = None, variants: Sequence[Variant] | None = None
+) -> list[Problem]:
+    """Everything that stands in the way of a launch; with other ``variants`` than those that are stored."""
+    return checking.check(campaign=campaign, now=now or timezone.now(), variants=variants)
 
 
 def preview(campaign: Campaign, *, now: datetime | None = None) -> Preview:

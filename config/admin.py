@@ -22,11 +22,12 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from config import (
     admin_audit,  # noqa: F401 - registers the audit trail
     admin_deleting,  # noqa: F401 - gives devices and leads the pages that delete them
-    admin_devices,  # noqa: F401 - gives devices the page that sends a test
+    admin_devices,  # noqa: F401 - gives devices the page that sends a test, and says who serves them
     admin_health,
     admin_queues,
     admin_second_factor,
     admin_tokens,  # noqa: F401 - registers the API tokens
+    admin_workers,
 )
 from config.admin_enrol import enrol_leads
 from config.admin_merge import merge_view
@@ -170,6 +171,7 @@ def _urls() -> list[URLPattern]:
         path("overview/", admin.site.admin_view(dashboard_view), name="overview"),
         *admin_health.urls(),
         *admin_queues.urls(),
+        *admin_workers.urls(),
         *admin_second_factor.urls(),
         path("merge-leads/<int:first>/<int:second>/", admin.site.admin_view(merge_view), name="merge_leads"),
     ]

@@ -1,18 +1,25 @@
-"""A test message from a device's page: sent at once, ahead of everything else, to a number one types."""
+"""What a device's page has from further up: a test message to a number one types, and who serves the device."""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils import timezone
-from unfold.decorators import action
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from config.admin_workers import served_by
 from devices.admin_pages import change_url, page, visible_or_404
 from devices.models import Device, DeviceState
+from messaging import days
+from messaging.models import DayCount
 from messaging.services import SendRefused, send_single
 
 
@@ -69,12 +76,40 @@ class TestSend:
         return page(request, model_admin=self, template="admin/leads/bulk_form.html", title=title, context=context)
 
 
-def _with_test_send() -> None:
+class AtWork:
+    """The same: beside a device's state, who serves it and what failed today."""
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
+        """In front, the worker; after what it sent, what failed."""
+        beside = {"state_reason": ("state_reason", "worker"), "sent_today": ("sent_today", "failed_today")}
+        return [
+            (title, {**each, "fields": [more for name in each["fields"] for more in beside.get(name, (name,))]})
+            for title, each in super().get_fieldsets(request, obj)  # type: ignore[misc]
+        ]
+
+    @display(description="Failed today")
+    def failed_today(self, device: Device) -> str:
+        """For good, by the installation's clock."""
+        counted = DayCount.objects.filter(device=device, day=days.today(timezone.now()))
+        return f"{sum(counted.values_list('failed', flat=True)):,}"
+
+    @display(description="Worker")
+    def worker(self, device: Device) -> SafeString:
+        """Who takes what is released for it, as a way to all that serve and are served."""
+        names = ", ".join(served_by(device, now=timezone.now()))
+        address = f"{reverse('admin:workers')}?{urlencode({'q': device.name})}"
+        return format_html('<a class="fl-link" href="{}">{}</a>', address, names or "Nobody takes its queue now")
+
+
+def _with_what_is_above() -> None:
     registered: Any = type(admin.site.get_model_admin(Device))
     admin.site.unregister(Device)
-    actions = (*registered.actions_detail, "test_device")
-    members = {"__module__": __name__, "actions_detail": actions}
-    admin.site.register(Device, type(registered.__name__, (TestSend, registered), members))
+    members = {
+        "__module__": __name__,
+        "actions_detail": (*registered.actions_detail, "test_device"),
+        "readonly_fields": (*registered.readonly_fields, "failed_today", "worker"),
+    }
+    admin.site.register(Device, type(registered.__name__, (TestSend, AtWork, registered), members))
 
 
-_with_test_send()
+_with_what_is_above()

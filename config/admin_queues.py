@@ -1,10 +1,8 @@
-"""The admin's page of queues and workers: what waits for which device, and who is there to carry it."""
+"""The admin's page of queues: what waits for which device, with what may be done about it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
-from itertools import groupby
 from typing import Any, cast
 
 from django.contrib import admin, messages
@@ -19,8 +17,8 @@ from devices.access import AnyUser, Role, may_change, role_of
 from devices.admin import STATE_COLOURS
 from devices.admin_pages import Question, ask, confirmed, fragment, page, visible_or_404
 from devices.admin_text import many
-from devices.models import Device, DeviceState, SessionHost
-from messaging import days, health, queues, workers
+from devices.models import Device, DeviceState
+from messaging import days, health, queues
 from messaging.models import DayCount, Message, Stream
 
 SHOWN = 50
@@ -42,9 +40,7 @@ def queues_view(request: HttpRequest) -> HttpResponse:
     """The whole page."""
     context = {"opts": None, "cards": state_of(user=_somebody(request), now=timezone.now())}
     model_admin = admin.site.get_model_admin(Message)
-    return page(
-        request, model_admin=model_admin, template="admin/queues.html", title="Queues and workers", context=context
-    )
+    return page(request, model_admin=model_admin, template="admin/queues.html", title="Queues", context=context)
 
 
 def state_view(request: HttpRequest) -> JsonResponse:
@@ -108,26 +104,8 @@ def expire_view(request: HttpRequest, device_id: int) -> HttpResponse:
     return HttpResponseRedirect(reverse("admin:queues"))
 
 
-def queue_words(names: Iterable[str]) -> str:
-    """``control, devices.http.0 to 3``: queues whose numbers follow one another, as one."""
-    numbers: dict[str, list[int]] = {}
-    for name in names:
-        stem, _, number = name.rpartition(".")
-        if number.isdecimal():
-            numbers.setdefault(stem, []).append(int(number))
-        else:
-            numbers[name] = []
-    words = [stem for stem, found in numbers.items() if not found]
-    for stem, found in numbers.items():
-        # what follows one another is equally far from its place in the row
-        for _, row in groupby(enumerate(sorted(found)), key=lambda each: each[1] - each[0]):
-            span = [number for _, number in row]
-            words.append(f"{stem}.{span[0]}" + (f" to {span[-1]}" if len(span) > 1 else ""))
-    return ", ".join(sorted(words))
-
-
 def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
-    """The devices for which most waits, and the workers' own queues. Ops see all devices by name, and no messages."""
+    """The devices for which most waits. Ops see all devices by name, and no messages."""
     ops = role_of(user) is Role.OPS
     streams = Stream.objects.all() if ops else Stream.objects.visible_to(user)
     waiting = streams.filter(is_open=True).order_by()  # index stream_open_by_device
@@ -137,7 +115,6 @@ def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
         .order_by("-number", "device_id")[:SHOWN]
     )
     lying = queues.depths(devices=[Device(pk=row["device_id"]) for row in rows])
-    crew = workers.crew(now=now)
     today = {
         row["device_id"]: row
         for row in DayCount.objects.filter(
@@ -146,13 +123,8 @@ def state_of(*, user: AnyUser, now: datetime) -> dict[str, Any]:
     }
     return {
         "numbers": health.gather(now=now),
-        "crew": [
-            *((worker, True, queue_words(worker.queues)) for worker in crew.live),
-            *((worker, False, queue_words(worker.queues)) for worker in crew.silent),
-        ],
         "may_clear": may_change(user),
         "total": waiting.aggregate(n=Sum("waiting"))["n"] or 0,
-        "hosts": list(SessionHost.objects.filter(lease_until__gt=now)[:SHOWN]),
         "more": len(rows) == SHOWN,
         "rows": [
             {

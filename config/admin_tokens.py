@@ -13,12 +13,19 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+from unfold.views import ChangeList
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+)
 
 from config.api.tokens import issue, most_days
 from config.scopes import MEANINGS, SCOPES
 from config.token_models import ApiToken
 from devices.access import Role, role_of
+from devices.admin_base import PageList
 from devices.admin_pages import Question, ask, confirmed, list_url, page
 from devices.admin_text import moment_column
 
@@ -34,7 +41,7 @@ class TokenForm(forms.Form):
         label="May",
         choices=[(scope, f"{scope}: {MEANINGS[scope]}") for scope in SCOPES],
         help_text="Never more than its user may. To write in an area includes reading there.",
-        widget=forms.CheckboxSelectMultiple(attrs={"class": "fl-choices"}),
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
     )
     expires_in_days = forms.IntegerField(min_value=1, label="Expires in days", widget=UnfoldAdminIntegerFieldWidget)
 
@@ -59,12 +66,17 @@ class TokenAdmin(ModelAdmin):
     list_select_related = ("user",)
     search_fields = ("name", "user__username", "token_key")
     search_help_text = "Its name, its user, or how the token begins"
+    empty_hint = "A token lets a program use the API as its user. It is shown once, when it is made."
     ordering = ("-created",)
     actions = ("revoke_tokens",)
     show_full_result_count = False
 
     class Media:
         css = {"all": ["flotilla/admin.css"]}
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The list that other pages have: it does not call an empty one the result of a search."""
+        return PageList
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Everybody with a role may use the API, within that role."""

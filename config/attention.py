@@ -36,7 +36,8 @@ class Finding:
 SOMEBODYS = frozenset({"halted", "unknown", "failing", "devices_attention", "no_device"})
 """Reasons that count what belongs to people: said here for the person who looks, with numbers of their own."""
 
-LOOK_AT_QUEUES = frozenset({"release_late", "unclaimed", "no_device_worker", "worker_silent", "control_backlog"})
+LOOK_AT_QUEUES = frozenset({"release_late", "unclaimed", "control_backlog"})
+LOOK_AT_WORKERS = frozenset({"no_device_worker", "worker_silent"})
 
 
 def findings(
@@ -69,11 +70,11 @@ def _installation(numbers: Numbers, *, everything: bool) -> list[Finding]:
         for reason in health.assess(numbers)
         if reason.code != "halted" and (everything or reason.code not in SOMEBODYS)
     ]
-    queues = ("Look at the queues", reverse("admin:queues"))
-    return [
-        Finding(reason.code, reason.level, reason.text, *(queues if reason.code in LOOK_AT_QUEUES else ("", "")))
-        for reason in said
-    ]
+    looks = {
+        **dict.fromkeys(LOOK_AT_QUEUES, ("Look at the queues", reverse("admin:queues"))),
+        **dict.fromkeys(LOOK_AT_WORKERS, ("Look at the workers", reverse("admin:workers"))),
+    }
+    return [Finding(reason.code, reason.level, reason.text, *looks.get(reason.code, ("", ""))) for reason in said]
 
 
 def _devices(*, user: AnyUser, states: Mapping[str, int]) -> list[Finding]:

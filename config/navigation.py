@@ -19,7 +19,8 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str, str, tuple[Role, ...]], ...]], .
         (
             ("Home", "dashboard", "admin:index", _ANY_ROLE),
             ("Health", "monitor_heart", "admin:health", _ANY_ROLE),
-            ("Queues and workers", "low_priority", "admin:queues", _ANY_ROLE),
+            ("Queues", "low_priority", "admin:queues", _ANY_ROLE),
+            ("Workers", "engineering", "admin:workers", _ANY_ROLE),
         ),
     ),
     (

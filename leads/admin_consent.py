@@ -224,6 +224,11 @@ class WaiverAdmin(OwnedAdmin):
     list_display = ("reason", "scope", "state_label", "made_by", "made_at", "ended_by", "ended_at")
     list_select_related = ("owner", "made_by", "ended_by")
     search_fields = ("reason",)
+    search_help_text = "Words of the reason"
+    empty_hint = (
+        "Bulk goes to leads who agreed to hear from you. Where that is recorded elsewhere, an admin decides so here, "
+        "with a reason, and ends it again."
+    )
     fieldsets = ((None, {"fields": ["owner", "reason"]}),)
     actions_detail = ("end_waiver",)
 

@@ -206,6 +206,7 @@ class BatchAdmin(ReadOnlyAdmin):
     list_filter = (("state", ChoicesDropdownFilter), ("priority", ChoicesDropdownFilter))
     search_fields = ("name",)
     search_help_text = "Name of the batch"
+    empty_hint = "A batch is what one run, one step or one single send produced."
     actions_detail = ("pause_batch", "resume_batch", "retry_batch", "cancel_batch")
     change_form_outer_before_template = "admin/messaging/batch_progress.html"
     fieldsets = (

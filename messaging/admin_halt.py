@@ -41,6 +41,7 @@ class HaltAdmin(ReadOnlyAdmin):
     ordering = ("-started_at",)
     search_fields = ("reason",)
     search_help_text = "Words of the reason"
+    empty_hint = "Nothing was ever stopped. The button above stops every device within two seconds."
     list_before_template = "admin/messaging/halt_now.html"
 
     started = moment_column("started_at", "Stopped", in_full=True)

@@ -79,6 +79,7 @@ class MediaFileAdmin(OwnedAdmin):
     list_filter = (("kind", ChoicesDropdownFilter),)
     search_fields = ("name",)
     search_help_text = "Name of the file"
+    empty_hint = "A picture, document, video or sound that campaigns and steps send along. Pictures are made small."
     readonly_fields = ("look", "name", "mime_type", "size", "pixels", "created_at")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:

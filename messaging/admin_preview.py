@@ -42,7 +42,8 @@ class PreviewMixin:
     def message_preview(self, obj: Any) -> SafeString:
         """Filled in by the page's own script, and again whenever something is typed."""
         content = getattr(obj, "content", None)
-        stored = content() if callable(content) else {"type": "text", "text": getattr(obj, "text", "")}
+        content = content() if callable(content) else content
+        stored = content if isinstance(content, dict) else {"type": "text", "text": getattr(obj, "text", "")}
         context = {"url": reverse("admin:messaging_preview"), "stored": json.dumps(stored)}
         return render_to_string("admin/messaging/preview.html", context)
 

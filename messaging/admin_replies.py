@@ -15,6 +15,7 @@ from devices.admin_filters import VisibleSelectFilter
 from devices.admin_pages import list_url, visible_or_404
 from devices.admin_text import isolated, moment_column, person
 from leads.admin import LeadAdmin
+from leads.admin_search import ByLead
 from leads.models import Lead
 from messaging.admin_history import HistoryViews
 from messaging.admin_transfer import TransferMixin
@@ -27,8 +28,10 @@ LATEST = 50
 
 
 @admin.register(InboundMessage)
-class InboundMessageAdmin(ReadOnlyAdmin):
+class InboundMessageAdmin(ByLead, ReadOnlyAdmin):
     """What people wrote back."""
+
+    empty_hint = "What people write to your devices is kept here, once a device's gateway tells of it."
 
     list_display = ("sender", "words", "device", "received")
     list_filter = (("device", VisibleSelectFilter), ("lead", VisibleSelectFilter))

@@ -17,23 +17,26 @@ from unfold.enums import ActionVariant
 
 from devices.access import may_change
 from devices.admin_base import OwnedAdmin, OwnedStackedInline
+from devices.admin_guide import GuideMixin
+from devices.admin_guide import Step as Part
 from devices.admin_pages import Question, ask, back_to, change_url, confirmed, fragment, visible_or_404
 from devices.admin_text import label
+from messaging.admin_preview import PreviewMixin
 from messaging.admin_report import report_view
 from sequences import editing, progress, services
 from sequences.admin_enrolments import EnrolmentAdmin
-from sequences.admin_words import SEQUENCE_COLOURS, differs, edit_question, state_of, subject_of, timeline
+from sequences.admin_words import SEQUENCE_COLOURS, differs, edit_question, saved_check, state_of, subject_of, timeline
 from sequences.models import Sequence, SequenceState, Step
 
 __all__ = ["EnrolmentAdmin", "SequenceAdmin"]
 
 
-class StepInline(OwnedStackedInline):
+class StepInline(PreviewMixin, OwnedStackedInline):
     """The messages, in their order: a draft, once the sequence has been active. One after the other, as they go out."""
 
     model = Step
     fieldsets = (
-        (None, {"fields": [("position", "delay_minutes"), "text"]}),
+        (None, {"fields": [("position", "delay_minutes"), ("text", "message_preview")]}),
         (
             "Attachment, template, greeting",
             {"fields": [("content_type", "media"), "template", ("greeting", "on_missing")], "classes": ["collapse"]},
@@ -46,6 +49,7 @@ class StepInline(OwnedStackedInline):
         ),
     )  # fmt: skip
     autocomplete_fields = ("media",)
+    readonly_fields = ("message_preview",)
     ordering = ("position",)
     verbose_name_plural = "steps"
 
@@ -62,8 +66,17 @@ class StepInline(OwnedStackedInline):
 
 
 @admin.register(Sequence)
-class SequenceAdmin(OwnedAdmin):
+class SequenceAdmin(GuideMixin, OwnedAdmin):
     """Messages that follow one another."""
+
+    guide = (
+        Part("who", "Who", "What to call the sequence, and who comes into it.", (None, "Coming in")),
+        Part("what", "Steps", "What goes out, one after the other, and when.", (), ("steps",)),
+        Part("out", "Going out", "What ends it early for somebody, and what comes after.", ("Going out",)),
+        Part("pace", "How fast", "The rhythm of each device, and what becomes of steps that are late.", ("Pacing",)),
+        Part("check", "Check", "What stands in the way of the steps as they are saved. Saving sends nothing."),
+    )
+    guide_done = "Save and go on"
 
     list_display = ("name", "state_label", "trigger", "steps", "active", "completed", "percent", "created_at")
     list_filter = (("state", ChoicesDropdownFilter),)
@@ -89,6 +102,15 @@ class SequenceAdmin(OwnedAdmin):
         (_, first), *rest = fieldsets
         fields = [name for name in first["fields"] if name not in shut]
         return [(None, {**first, "fields": fields}), *rest]
+
+    def guide_check(self, obj: Sequence | None) -> dict[str, Any]:
+        """Of the steps as they are saved: a draft that nobody has saved yet is told of on the next page."""
+        return saved_check(obj)
+
+    def guide_next(self, obj: Sequence) -> str:
+        """The question before the steps are put in force."""
+        name = "activate" if obj.state == SequenceState.DRAFT else "apply"
+        return reverse(f"admin:sequences_sequence_{name}_sequence", args=[obj.pk])
 
     def get_urls(self) -> list[URLPattern]:
         """The moving part of a sequence's page."""

@@ -17,6 +17,7 @@ from devices.admin_base import InfinitePaginator, ReadOnlyAdmin
 from devices.admin_filters import VisibleSelectFilter
 from devices.admin_pages import Question, ask, confirmed, list_url
 from devices.admin_text import label, many
+from leads.admin_search import ByLead
 from sequences import exits
 from sequences.admin_words import ENROLMENT_COLOURS
 from sequences.models import Enrolment, EnrolmentState, StepVersion
@@ -25,8 +26,10 @@ AT_ONCE = 10_000
 
 
 @admin.register(Enrolment)
-class EnrolmentAdmin(ReadOnlyAdmin):
+class EnrolmentAdmin(ByLead, ReadOnlyAdmin):
     """Leads inside sequences."""
+
+    empty_hint = "A lead enters by a sequence's trigger tag, by hand from the list of leads, or by the API."
 
     list_display = ("lead", "sequence", "state_label", "next_step_no", "due_at", "enrolled_at", "reason")
     list_filter = (("state", ChoicesDropdownFilter), ("sequence", VisibleSelectFilter))

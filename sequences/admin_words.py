@@ -96,6 +96,28 @@ def timeline(sequence: Sequence) -> SafeString | str:
     return SafeString(render_to_string("admin/sequences/way.html", {"steps": shown}))
 
 
+def saved_check(sequence: Sequence | None) -> dict[str, Any]:
+    """What stands in the way of the saved steps, for ``admin/guide_check.html``."""
+    before = "Save it: what stands in the way of its steps is named on the next page, before anybody gets one."
+    if sequence is None:
+        return {"url": "", "before": before}
+    named = {"steps": "what", "next_sequence": "out", "goal": "out", "time_zone": "pace"}
+    problems = [
+        {"text": each.text, "step": named.get(each.field.partition(".")[0], ""), "field": each.field}
+        for each in editing.problems_of(sequence)
+    ]
+    steps = sequence.steps.count()
+    facts = (("Steps, as they are saved", f"{steps:,}"), ("State", sequence.get_state_display()))
+    return {
+        "url": "",
+        "before": before,
+        "stops": "Before its steps can go out",
+        "ready": "Its saved steps can go out",
+        "problems": problems,
+        "facts": () if problems else facts,
+    }
+
+
 def edit_question(sequence: Sequence, seen: Preview) -> Question:
     """What applying the draft does, step by step."""
     facts = tuple(

@@ -78,6 +78,7 @@ def test_log_in_open_a_campaign_launch_it_and_watch(page: Page, live_server: Any
     page.goto(f"{live_server.url}/admin/campaigns/campaign/")
     assert fits(page)
     page.get_by_role("link", name="Raya greetings").first.click()
+    page.locator('[data-guide-to="what"]').click()
     expect(page.locator("#id_text")).to_be_visible(timeout=DEADLINE_MS)
     assert fits(page)
     launch = page.locator('a[href$="/launch_campaign/"]').first

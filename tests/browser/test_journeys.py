@@ -35,6 +35,8 @@ def add_step(page: Page, *, number: int, text: str, minutes: int) -> None:  # no
     page.fill(f"#id_steps-{number}-position", str(number + 1))
     page.fill(f"#id_steps-{number}-delay_minutes", str(minutes))
     page.fill(f"#id_steps-{number}-text", text)
+    shown = page.locator("[data-preview-bubble]").nth(number)
+    expect(shown.locator(".fl-bubble-text")).to_contain_text(text[-20:], timeout=DEADLINE_MS)
 
 
 def choose_action(page: Page, *, leads: int, action: str) -> None:  # noqa: F811
@@ -53,6 +55,7 @@ def test_a_sequence_is_written_activated_and_a_lead_sets_out(quiet: Page, live_s
 
     quiet.goto(f"{live_server.url}/admin/sequences/sequence/add/")
     quiet.fill("#id_name", "Welcome")
+    quiet.locator('[data-guide-to="what"]').click()
     add_step(quiet, number=0, text="Hello {{ name }}, good to have you with us.", minutes=0)
     add_step(quiet, number=1, text="Shall we call you?", minutes=24 * 60)
     look(quiet, "sequence-form")

@@ -93,8 +93,9 @@ def write_campaign(page: Page, address: str) -> None:  # noqa: F811
     """Its audience is counted and its message shown while it is written."""
     page.goto(f"{address}/admin/campaigns/campaign/add/")
     page.fill("#id_name", "Raya greetings")
-    page.fill("#id_text", "Hello {{ name or 'friend' }}, our doors are open again.")
     expect(page.locator("[data-count]")).to_contain_text("6 of 6 leads", timeout=DEADLINE_MS)
+    page.locator('[data-guide-to="what"]').click()
+    page.fill("#id_text", "Hello {{ name or 'friend' }}, our doors are open again.")
     expect(page.locator("[data-preview-bubble]")).to_contain_text("our doors are open", timeout=DEADLINE_MS)
     look(page, "campaign-form")
     page.get_by_role("button", name="Save and continue editing").click()

@@ -20,6 +20,7 @@ from playwright.sync_api import Page, expect
 from campaigns import services as campaigns
 from devices.models import Device
 from messaging import days
+from messaging.dispatch.publish import all_bells
 from messaging.models import DayCount, Message, Pulse, Stream, WorkerProcess
 from tests.browser.test_admin import DEADLINE_MS, browser, fits, page, sign_in  # noqa: F401 - fixtures
 from tests.factories import make_campaign, make_leads, make_pool, make_user
@@ -50,7 +51,7 @@ def busy_fleet(owner: User) -> None:
     now = timezone.now()
     later = now + timedelta(hours=1)  # these tests may take long; nobody falls silent meanwhile
     Pulse.objects.create(name="ticks", at=later)
-    for name, queues in (("devices@kl-1", ["devices.http.0", "devices.http.1"]), ("control@kl-1", ["control"])):
+    for name, queues in (("devices@kl-1", all_bells()), ("control@kl-1", ["control"])):
         WorkerProcess.objects.create(
             name=name, host="kl-1", pid=17, queues=queues, threads=8, started_at=now, seen_at=later, last_active_at=now,
             tasks=4211, sent=2318, failed=9, sent_per_minute=41, memory_mb=74,
@@ -167,6 +168,14 @@ def test_a_device_is_tested_and_shown_to_anybody_with_its_link(quiet: Page, live
     quiet.goto(f"{live_server.url}/admin/queues/")
     expect(quiet.get_by_role("link", name="Kuala Lumpur 1", exact=True)).to_be_visible(timeout=DEADLINE_MS)
     look(quiet, "queues")
+    quiet.goto(f"{live_server.url}/admin/workers/")
+    quiet.get_by_label("Device", exact=True).fill("lumpur 5")
+    quiet.get_by_role("button", name="Show", exact=True).click()
+    expect(quiet.locator("tr[data-device]")).to_have_count(1, timeout=DEADLINE_MS)
+    expect(quiet.get_by_role("link", name="Resume Kuala Lumpur 5 …")).to_be_visible(timeout=DEADLINE_MS)
+    quiet.goto(f"{live_server.url}/admin/workers/")
+    expect(quiet.locator("tr[data-device]")).to_have_count(12, timeout=DEADLINE_MS)
+    look(quiet, "workers")
     quiet.goto(f"{live_server.url}/admin/devices/device/")
     look(quiet, "devices")
     device = Device.objects.get(name="Kuala Lumpur 1")

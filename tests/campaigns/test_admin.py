@@ -287,3 +287,60 @@ def test_a_campaign_of_own_devices_counts_leads_without_one() -> None:
     question = signed_in(me).get(f"{LIST}{campaign.pk}/launch_campaign/").content.decode()
     assert "1 without a device of their own" in question
     assert "Launch to 2 leads" in question
+
+
+# -- Step by step ------------------------------------------------------------------------------------------------------
+
+
+def test_a_draft_may_lack_its_text_and_nothing_else_is_let_through() -> None:
+    me = make_user(role="staff")
+    client = signed_in(me)
+    answer = client.post(f"{LIST}add/", form_data(text="", _continue="1", guide_step="pace"))
+    campaign = Campaign.objects.get()
+    assert answer["Location"] == f"{LIST}{campaign.pk}/change/?guide_step=pace"
+    assert services.check(campaign=campaign)
+    answer = client.post(f"{LIST}{campaign.pk}/change/", form_data(text="", content_type="template", template="{"))
+    assert set(answer.context["adminform"].form.errors) == {"template"}
+    shown = {each.step.key: each.errors for each in answer.context["guide"]}
+    assert shown == {"who": 0, "what": 1, "when": 0, "pace": 0, "check": 0}
+    answer = client.post(f"{LIST}{campaign.pk}/change/", form_data(_guide_next="1"))
+    assert answer["Location"] == f"{LIST}{campaign.pk}/launch_campaign/"
+    Campaign.objects.filter(pk=campaign.pk).update(state="scheduled", schedule="cron", cron="0 9 * * MON")
+    answer = client.post(f"{LIST}{campaign.pk}/change/", form_data(text="", schedule="cron", cron="0 9 * * MON"))
+    assert "text" in answer.context["adminform"].form.errors  # what goes out by itself must be complete
+
+
+def test_the_last_step_tells_what_a_launch_of_what_is_typed_would_do() -> None:
+    me, other, boss = make_user(role="staff"), make_user(role="staff"), make_user(role="admin")
+    make_leads(3, owner=me, device=make_device(owner=me), niches=["property"])
+    campaign = make_campaign(owner=me)
+    client, url = signed_in(me), f"{LIST}{campaign.pk}/check/"
+
+    def asked(**changes: Any) -> tuple[str, set[str], bool]:
+        told = client.post(url, form_data(**changes)).json()
+        return strip_tags(told["html"]), {key for key, state in told["steps"].items() if state == "todo"}, told["ready"]
+
+    text, lacking, is_ready = asked()
+    assert "3 of 3 leads that match" in text
+    assert (lacking, is_ready) == (set(), True)
+    text, lacking, is_ready = asked(schedule="cron", cron="every monday", delay_max_seconds="1")
+    assert (lacking, is_ready) == ({"when", "pace", "check"}, False)
+    two = {"variants-TOTAL_FORMS": "2", "variants-0-name": "A", "variants-0-share": "50", "variants-0-text": "One",
+           "variants-1-name": "B", "variants-1-share": "40", "variants-1-text": "Two"}  # fmt: skip
+    text, lacking, _ = asked(**two)
+    assert "make 90 percent" in text
+    assert lacking == {"what", "check"}
+    assert "A 50 %, B 50 %" in asked(**{**two, "variants-1-share": "50"})[0]
+    assert campaign.variants.count() == 0
+    campaign.refresh_from_db()
+    assert campaign.schedule == "now"
+
+    new = client.post(f"{LIST}check/", form_data(name="")).json()
+    assert (new["steps"]["who"], new["ready"]) == ("todo", False)
+    assert client.get(url).status_code == 405
+    assert signed_in(other).post(url, form_data()).status_code == 404
+    assert signed_in(make_user(role="team")).post(f"{LIST}check/", form_data()).status_code == 403
+    # An admin sees whom the owner's campaign reaches, though the owner is no field of a stored one.
+    page = signed_in(boss).get(f"{LIST}{campaign.pk}/change/").content.decode()
+    (count,) = re.findall(r'data-count="([^"]+)"', page)
+    assert "3 of 3" in signed_in(boss).post(count, form_data()).json()["text"]

@@ -115,7 +115,7 @@ ABOUT_NO_ROW = {
     "admin/logout/", "admin/password_change/", "admin/password_change/done/", "admin/autocomplete/", "admin/jsi18n/",
     "admin/second-factor/",
     "admin/health/", "admin/health/state/", "admin/health/failed/", "admin/health/retry-all/", "admin/queues/",
-    "admin/queues/state/",
+    "admin/queues/state/", "admin/workers/", "admin/workers/state/",
     "admin/r/<path:content_type_id>/<path:object_id>/", "admin/(?P<url>.*)$",
 }  # fmt: skip
 QUESTIONS = {"opt_in", "opt_out", "erase", "link_device", "log_out_device", "test_device"}

@@ -14,13 +14,13 @@ from django.utils import timezone
 
 from campaigns import services as campaigns
 from campaigns.models import Run
-from config.admin_queues import queue_words
+from config.admin_workers import queue_words
 from config.attention import findings, overall
 from devices.models import Device, DeviceShare, DeviceState, StatusLink
 from leads.models import Lead
 from messaging import days, halting, health
 from messaging.health import Level
-from messaging.models import Attempt, Batch, DayCount, Message, Pulse, Stream, WorkerProcess
+from messaging.models import Attempt, Batch, DayCount, InboundMessage, Message, Pulse, Stream, WorkerProcess
 from sequences import services as sequences
 from sequences.entry import enrol
 from sequences.models import EntrySource, Sequence, Step
@@ -29,7 +29,7 @@ from tests.factories import make_batch, make_campaign, make_device, make_leads, 
 pytestmark = pytest.mark.django_db
 
 PAGES = ("/admin/", "/admin/overview/", "/admin/health/", "/admin/health/state/", "/admin/queues/",
-         "/admin/queues/state/", "/admin/devices/device/")  # fmt: skip
+         "/admin/queues/state/", "/admin/workers/", "/admin/workers/state/", "/admin/devices/device/")  # fmt: skip
 
 
 def signed_in(user: User) -> Client:
@@ -199,7 +199,7 @@ def test_pages_open_for_their_roles_only_and_say_nothing_of_others() -> None:
     (message,) = messages_of(make_batch(owner=owner, devices=[device]))
     for role, status in {"admin": 200, "staff": 200, "team": 200, "ops": 200, "nobody": 403}.items():
         client = signed_in(make_user(role=role))
-        for address in ("/admin/health/", "/admin/health/state/", "/admin/queues/", "/admin/queues/state/"):
+        for address in PAGES[2:-1]:
             answer = client.get(address)
             assert answer.status_code == status, (role, address)
             if role in {"staff", "team"}:
@@ -207,7 +207,8 @@ def test_pages_open_for_their_roles_only_and_say_nothing_of_others() -> None:
             if role == "ops":
                 assert message.phone not in answer.content.decode()
     at_work()
-    text = signed_in(owner).get("/admin/queues/").content.decode()
+    assert "Very private" in signed_in(owner).get("/admin/queues/").content.decode()
+    text = signed_in(owner).get("/admin/workers/").content.decode()
     assert all(words in text for words in ("Very private", "all@here", "1,234"))
     assert Client().get("/admin/health/").status_code == 302
 
@@ -248,6 +249,41 @@ def test_what_is_old_in_a_queue_expires_and_what_is_young_stays() -> None:
     assert client.post(url, {"confirmed": "yes", "hours": "24"}).status_code == 302
     assert Message.objects.get(pk=old.pk).state == "expired"
     assert {Message.objects.get(pk=each.pk).state for each in young} == {"pending"}
+
+
+def test_for_each_device_one_finds_who_serves_it_what_it_did_and_a_way_to_stop_it(settings: Any) -> None:
+    settings.FLOTILLA_SHARDS = settings.FLOTILLA_SESSION_SHARDS = 1
+    at_work()
+    me, colleague = make_user(), make_user()
+    front = make_device(owner=me, name="Front desk", last_sent_at=timezone.now())
+    back = make_device(owner=me, name="Back office", state="paused")
+    phone = make_device(owner=me, name="Phone", gateway="whatsapp", state="unpaired")
+    DeviceShare.objects.create(device=front, user=colleague)
+    messages_of(make_batch(owner=me, devices=[front], leads=3))
+    DayCount.objects.create(device=front, day=days.today(timezone.now()), sent=4321, failed=17)
+    client = signed_in(me)
+
+    def rows(query: str = "", by: Client = client) -> dict[str, dict[str, Any]]:
+        return {row["name"]: row for row in by.get(f"/admin/workers/{query}").context["rows"]}
+
+    found = rows()
+    assert list(found) == ["Back office", "Front desk", "Phone"]
+    row = found["Front desk"]
+    assert (row["workers"], row["today"]["sent"], row["today"]["failed"], row["depth"].waiting) == (
+        "all@here", 4321, 17, 3,
+    )  # fmt: skip
+    assert row["hold_url"] == f"/admin/devices/device/{front.pk}/pause_device/"
+    assert found["Back office"]["hold_url"] == f"/admin/devices/device/{back.pk}/resume_device/"
+    assert (found["Phone"]["workers"], found["Phone"]["hold_url"]) == ("", "")  # nobody houses sessions
+    assert list(rows("?q=desk")) == ["Front desk"]
+    assert list(rows("?state=paused")) == ["Back office"]
+    assert list(rows("?worker=all@here")) == ["Back office", "Front desk"]
+    assert "No device is like that." in client.get("/admin/workers/?q=nothing").content.decode()
+    assert rows(by=signed_in(colleague))["Front desk"]["hold_url"] == ""
+    assert "There is no device yet." in signed_in(make_user()).get("/admin/workers/").content.decode()
+    assert "nobody takes" in client.get("/admin/workers/state/?state=unpaired").json()["html"]
+    for device, words in ((front, "all@here"), (phone, "Nobody takes its queue now")):
+        assert words in client.get(f"/admin/devices/device/{device.pk}/change/").content.decode()
 
 
 def test_the_list_of_devices_shows_what_was_sent_beside_the_cap() -> None:
@@ -368,6 +404,27 @@ def test_every_page_keeps_to_thirty_queries_with_many_rows(django_assert_max_num
     for address in (*PAGES, *pages_of_rows(boss, run=run)):
         with django_assert_max_num_queries(30):
             assert client.get(address).status_code == 200, address
+
+
+def test_enrolments_and_replies_are_found_by_their_lead() -> None:
+    me, other = make_user(), make_user()
+    device, now = make_device(owner=me), timezone.now()
+    leads = make_leads(2, owner=me, device=device)
+    for lead, name in zip(leads, ("Aisyah Rahman", "Budi"), strict=True):
+        Lead.objects.filter(pk=lead.pk).update(name=name)
+        InboundMessage.objects.create(
+            gateway="simulator", event_id=str(lead.pk), device=device, lead=lead, phone=lead.phone, text="Hello",
+            written_at=now, received_at=now,
+        )  # fmt: skip
+    sequence = Sequence.objects.create(owner=me, name="Welcome")
+    Step.objects.create(sequence=sequence, position=1, text="Hello")
+    sequences.activate(sequence=sequence, by=me, now=now)
+    enrol(sequence=sequence, leads=Lead.objects.all(), source=EntrySource.HAND, now=now)
+    for address in ("/admin/sequences/enrolment/", "/admin/messaging/inboundmessage/"):
+        for asked, found in (("rahman", leads[:1]), (leads[1].phone, leads[1:]), ("nobody", []), ("", leads)):
+            listed = signed_in(me).get(address, {"q": asked}).context["cl"].result_list
+            assert {row.lead_id for row in listed} == {lead.pk for lead in found}, (address, asked)
+        assert not signed_in(other).get(address, {"q": "rahman"}).context["cl"].result_list
 
 
 def test_a_row_of_queues_is_named_by_its_ends() -> None:

@@ -3,6 +3,9 @@
  * <div data-preview="/address/" data-preview-stored="{…}"> stands inside the form whose fields are sent there; the part
  * of a page that comes back goes into its [data-preview-bubble]. [data-preview-lead] says for whom, and
  * [data-preview-again] lets choices fall otherwise. An answer that is late is dropped. Files are not sent along.
+ *
+ * In one of several rows of a form (a sequence's steps) the row's own fields are sent, without what numbers them. Rows
+ * that are added are followed as well; nothing is asked for before it can be seen.
  */
 "use strict";
 
@@ -10,7 +13,11 @@
   const PAUSE_MILLISECONDS = 300;
 
   function follow(part) {
-    const form = part.closest("form");
+    if (part.dataset.previewFollowed) return;
+    const whole = part.closest("form");
+    const row = part.closest(".form-group");
+    if (row && row.classList.contains("empty-form")) return; // what new rows are made of
+    part.dataset.previewFollowed = "yes";
     const bubble = part.querySelector("[data-preview-bubble]");
     const lead = part.querySelector("[data-preview-lead]");
     const again = part.querySelector("[data-preview-again]");
@@ -18,13 +25,20 @@
     let running = null;
     let seed = 0;
 
+    /* "steps-3-": worked out each time, since rows are numbered anew when one before them goes. */
+    function numbered() {
+      const field = row.querySelector('[name$="-text"]');
+      return field ? field.name.slice(0, -"text".length) : null;
+    }
+
     function typed() {
       const body = new FormData();
-      if (form) {
-        new FormData(form).forEach(function (value, name) {
-          if (typeof value === "string") body.append(name, value);
-        });
-      }
+      const before = row ? numbered() : "";
+      new FormData(whole || undefined).forEach(function (value, name) {
+        if (typeof value !== "string") return;
+        if (name === "csrfmiddlewaretoken") body.append(name, value);
+        else if (before !== null && name.startsWith(before)) body.append(name.slice(before.length), value);
+      });
       body.set("preview_lead", lead.value);
       body.set("preview_seed", String(seed));
       body.set("preview_stored", part.dataset.previewStored);
@@ -58,10 +72,10 @@
       timer = window.setTimeout(ask, PAUSE_MILLISECONDS);
     }
 
-    const listened = form || part;
+    const listened = row || whole || part;
     listened.addEventListener("input", soon);
     listened.addEventListener("change", soon);
-    if (form && window.django && window.django.jQuery) window.django.jQuery(form).on("change", soon);
+    if (window.django && window.django.jQuery) window.django.jQuery(listened).on("change", soon);
     lead.addEventListener("keydown", function (event) {
       if (event.key === "Enter") event.preventDefault(); // which would save the form
     });
@@ -69,10 +83,17 @@
       seed += 1;
       ask();
     });
-    ask();
+    new IntersectionObserver(function (seen, observer) {
+      if (!seen.some((each) => each.isIntersecting)) return;
+      observer.disconnect();
+      ask();
+    }).observe(part);
   }
 
   document.addEventListener("DOMContentLoaded", function () {
-    document.querySelectorAll("[data-preview]").forEach(follow);
+    document.querySelectorAll("[data-preview-stored]").forEach(follow);
+    document.addEventListener("formset:added", function (event) {
+      event.target.querySelectorAll("[data-preview-stored]").forEach(follow);
+    });
   });
 })();
