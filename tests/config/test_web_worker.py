@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sys
@@ -29,7 +30,8 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     argv = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"127.0.0.1:{port}", *REQUEST_LIMITS]
     argv += ["--workers", "1", "--threads", "4", "--timeout", "120", "--no-control-socket"]
     try:
-        web = found.start(name="web", argv=argv, ladder=Ladder(((signal.SIGTERM, 30.0),)), cwd=ROOT, log=log)
+        ladder = Ladder(((signal.SIGTERM, 30.0),))
+        web = found.start(name="web", argv=argv, ladder=ladder, env={**os.environ}, cwd=ROOT, log=log)
         ends = time.monotonic() + 120
         while True:
             try:
