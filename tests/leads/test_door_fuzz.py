@@ -1,4 +1,4 @@
-"""Whatever comes in through the doors for leads, signed or handed in as a file: an answer in words, never a breakdown."""
+"""Whatever comes in through the doors for leads, signed or as a file: an answer in words, never a breakdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.leads.test_sheets import _GOOD
 from tests.leads.test_sources import make_source, post
 
 pytestmark = pytest.mark.django_db(transaction=True)  # an import has a connection of its own
-FEW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+FEW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
 
 NAMES = st.sampled_from(
     ["phone", "region", "name", "status", "niches", "triggers", "notes", "custom", "device", "event_id", "consent_at"]
@@ -39,7 +39,7 @@ FILES = st.one_of(
     st.tuples(st.integers(0, len(_GOOD) - 1), st.binary(min_size=1, max_size=20)).map(
         lambda cut: ("f.xlsx", _GOOD[: cut[0]] + cut[1] + _GOOD[cut[0] + len(cut[1]) :])
     ),
-    st.tuples(st.text(max_size=20), st.binary(max_size=30)),
+    st.tuples(st.sampled_from(["f", "a.bin", "ü \u200f.CSV", "x" * 190 + ".csv", "f.xlsx"]), st.binary(max_size=30)),
 )
 
 
@@ -60,15 +60,15 @@ def test_whatever_is_handed_in_as_a_file_is_read_or_refused_in_words(file, mappi
     with settings_of(tmp_path):
         handed_in = {"file": SimpleUploadedFile(*file), "draft": "true"}
         answer = client.post(f"{V1}/leads/imports", handed_in, format="multipart")
-        assert answer.status_code in {202, 400}, answer.content
-        if answer.status_code == 400:
-            assert answer.json()["errors"]
+        assert answer.status_code in {202, 400, 422}, answer.content
+        if answer.status_code != 202:
+            assert answer.json()["detail"]
             return
         address = f"{V1}/leads/imports/{answer.json()['id']}"
-        assert client.get(f"{address}/preview").status_code in {200, 400, 409}
-        assert client.post(f"{address}/preview", {"mapping": mapping}).status_code in {200, 400, 409}
+        assert client.get(f"{address}/preview").status_code in {200, 400, 409, 422}
+        assert client.post(f"{address}/preview", {"mapping": mapping}).status_code in {200, 400, 409, 422}
         confirmed = client.post(f"{address}/confirm", {})
-        assert confirmed.status_code in {202, 400, 409}, confirmed.content
+        assert confirmed.status_code in {202, 400, 409, 422}, confirmed.content
         if confirmed.status_code == 202:
             services.run_import(import_id=answer.json()["id"])
             state = LeadImport.objects.get(pk=answer.json()["id"]).state
