@@ -83,7 +83,7 @@ class QueueOfDeviceSerializer(serializers.Serializer[Any]):
     bytes = serializers.IntegerField(allow_null=True, help_text="Their size in the broker.")
     wake_at = serializers.DateTimeField(allow_null=True, help_text="When the device is looked at next.")
     held_until = serializers.DateTimeField(allow_null=True)
-    served_at = serializers.DateTimeField(help_text="When something was last released.")
+    served_at = serializers.DateTimeField(help_text="When something was last released, or began to wait.")
 
 
 class QueuesSerializer(serializers.Serializer[Any]):
