@@ -53,8 +53,8 @@ class DaysView(APIView):
         responses=DaysSerializer,
     )
     def get(self, request: Request) -> Response:
-        """Messages sent, delivered, read and failed, and replies, day by day, of the devices that you may see. Operators
-        see the numbers of all."""
+        """Messages sent, delivered, read and failed, and replies, day by day, of the devices that you may see (of all,
+        for operators)."""
         asked = _Asked(data=request.query_params)
         asked.is_valid(raise_exception=True)
         device = asked.validated_data.get("device")
