@@ -17,11 +17,9 @@ from campaigns.states import CampaignState, RunState
 from devices.access import Access, OwnedQuerySet
 from devices.models import Device, Pool
 from leads.models import Lead, LeadStatus, Segment
-from messaging.content.greeting import LANGUAGE_NAMES
-from messaging.content.problems import ContentRefused, TemplateProblem
-from messaging.content.shape import ON_MISSING, TYPES, parse
+from messaging.content.fields import ContentFields
+from messaging.content.problems import TemplateProblem
 from messaging.content.wording import check_template
-from messaging.media.models import MediaFile
 from messaging.models import Batch
 
 
@@ -56,7 +54,7 @@ def default_time_zone() -> str:
     return settings.TIME_ZONE
 
 
-class Campaign(models.Model):
+class Campaign(ContentFields):
     """What to send, to whom, and when. Launching it makes runs; a one-off makes exactly one."""
 
     access = Access(owner="owner")
@@ -64,28 +62,6 @@ class Campaign(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="campaigns")
     name = models.CharField(max_length=150)
     state = models.CharField(max_length=10, choices=CampaignState, default=CampaignState.DRAFT)
-
-    content_type = models.CharField(
-        max_length=8, choices=[(kind, kind.capitalize()) for kind in TYPES], default="text", help_text="What is sent."
-    )
-    text = models.TextField(
-        blank=True, help_text="The text or caption. Variables as {{ name }}; a fallback as {{ name or 'friend' }}."
-    )
-    media = models.ForeignKey(
-        MediaFile, on_delete=models.PROTECT, null=True, blank=True, related_name="+", help_text="The attachment."
-    )
-    template = models.JSONField(
-        null=True, blank=True, help_text='As {"name": "order_sent", "language": "en", "parameters": ["{{ name }}"]}.'
-    )
-    greeting = models.CharField(
-        max_length=2, choices=list(LANGUAGE_NAMES.items()), blank=True, help_text="Greet by the lead's time of day."
-    )
-    on_missing = models.CharField(
-        max_length=8,
-        choices=[(choice, choice.capitalize()) for choice in ON_MISSING],
-        default="fallback",
-        help_text="Where a lead lacks a value without a fallback: leave a gap, or hold the message until it is there.",
-    )
 
     status = models.CharField(
         max_length=10, choices=LeadStatus, blank=True, help_text="Empty: prospects and customers."
@@ -192,30 +168,10 @@ class Campaign(models.Model):
                 schedules.check(self.cron, zone=self.time_zone, now=timezone.now())
         except schedules.ScheduleProblem as problem:
             errors[problem.field] = str(problem)
-        try:
-            parse(self.content())
-        except ContentRefused as refused:
-            for each in refused.problems:
-                name = each.field.partition(".")[0]
-                errors.setdefault({"type": "content_type"}.get(name, name) or "text", each.text)
-        if self.media is not None and self.media.kind != self.content_type and "media" not in errors:
-            errors["media"] = (
-                f"“{self.media}” is stored as {self.media.kind}, and this is to be sent as {self.content_type}."
-            )
+        for name, text in self.content_problems().items():
+            errors.setdefault(name, text)
         if errors:
             raise ValidationError(errors)
-
-    def content(self, *, text: str | None = None) -> dict[str, Any]:
-        """What a batch of it carries (:mod:`messaging.content.shape`), with a variant's ``text`` instead of its own."""
-        said = self.text if text is None else text
-        parts = {
-            "text": said if said or self.content_type == "text" else None,
-            "media": self.media_id,
-            "template": self.template,
-            "greeting": self.greeting or None,
-            "on_missing": self.on_missing if self.on_missing != "fallback" else None,
-        }
-        return {"type": self.content_type, **{name: part for name, part in parts.items() if part is not None}}
 
     def save(self, **kwargs: Any) -> None:
         """Store the row; after a change of the schedule the tick plans anew from here on, not from the past."""

@@ -1,4 +1,4 @@
-"""The admin's pages that delete a device or a lead: they say what goes along before, and what went after."""
+"""The admin's pages that delete a device, a lead or a file: they say what goes along before, and what went after."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from devices.admin_pages import Question, ask, change_url, confirmed, list_url, 
 from devices.admin_text import many
 from devices.models import Device
 from leads.models import Lead
+from messaging.media.models import MediaFile
 from messaging.removing import RemovalRefused
 
 
@@ -114,6 +115,33 @@ class LeadDeletion:
         return redirect(list_url(Lead))
 
 
+class MediaDeletion:
+    """Mixed into whatever admin files have."""
+
+    def delete_view(self: Any, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Ask; on yes, delete, unless it is still to be sent."""
+        media: MediaFile = visible_or_404(self, request, object_id)
+        if not self.has_delete_permission(request, media):
+            raise PermissionDenied
+        if not confirmed(request):
+            question = Question(
+                title=f"Delete {media}?",
+                text="What was sent with it stays sent. It cannot go while a campaign, a step of a sequence or a"
+                " waiting message names it; a failed message that is retried later fails again without it.",
+                button="Delete for good",
+                back=change_url(media),
+                danger=True,
+            )
+            return ask(request, model_admin=self, question=question, obj=media)
+        try:
+            deleting.delete_media(media=media, by=cast("User", request.user))
+        except RemovalRefused as refused:
+            self.message_user(request, refused.text, messages.ERROR)
+            return redirect(change_url(media))
+        self.message_user(request, f"{media} is deleted.", messages.SUCCESS)
+        return redirect(list_url(MediaFile))
+
+
 def _with(deletion: type, model: type[Any]) -> None:
     """Give ``model``'s admin, whichever app has the last word on it, this page."""
     registered = type(admin.site.get_model_admin(model))
@@ -123,3 +151,4 @@ def _with(deletion: type, model: type[Any]) -> None:
 
 _with(DeviceDeletion, Device)
 _with(LeadDeletion, Lead)
+_with(MediaDeletion, MediaFile)

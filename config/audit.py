@@ -1,16 +1,13 @@
 """Tells the database who acts, so that its triggers can write it down; and writes down log-ins.
 
-While a request is answered, each writing statement carries a transaction-local setting with the user, their address
-and what they asked for. It rides in front of the statement itself: no further round trip, and nothing that a pooled
-connection would keep for the next transaction. Workers say nothing and are not written down: they are not somebody.
+While a request is answered, each writing statement says who asked, from where and for what (:mod:`config.acting`).
+Workers say nothing and are not written down: they are not somebody.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -18,14 +15,13 @@ from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
-from psycopg2.extensions import adapt
 from rest_framework.settings import api_settings
 
+from config.acting import Says
 from config.audit_models import AuditEntry
 
 log = structlog.get_logger(__name__)
 
-_WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -38,33 +34,8 @@ class AuditMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.method in _READS:
             return self.get_response(request)
-        with connection.execute_wrapper(_Says(lambda: _who(request))):
+        with connection.execute_wrapper(Says(lambda: _who(request))):
             return self.get_response(request)
-
-
-@contextmanager
-def acting(*, user: User, action: str) -> Iterator[None]:
-    """What is written inside, outside any request, was done by ``user``: for commands that say who answers for them."""
-    with connection.execute_wrapper(_Says(lambda: {"user": user.pk, "address": None, "action": action[:120]})):
-        yield
-
-
-class _Says:
-    """Puts who acts in front of writing statements. The API finds its user late, so each statement asks anew."""
-
-    def __init__(self, who: Callable[[], dict[str, Any]]) -> None:
-        self.who = who
-
-    def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
-        named = getattr(context["cursor"].cursor, "name", None)  # a server-side cursor takes one statement
-        if isinstance(sql, str) and named is None and _WRITES.match(sql):
-            literal = adapt(json.dumps(self.who()))
-            literal.encoding = "utf8"
-            setting = literal.getquoted().decode()
-            if params is not None:
-                setting = setting.replace("%", "%%")
-            sql = f"SELECT set_config('flotilla.actor', {setting}, true); {sql}"
-        return execute(sql, params, many, context)
 
 
 def _who(request: HttpRequest) -> dict[str, Any]:

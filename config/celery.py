@@ -1,7 +1,7 @@
 """The Celery application, its worker steps and the one beat schedule.
 
 Beat's ticks may be late, doubled or lost: each one is safe to run anywhere at once, takes what is there, and leaves the
-rest to the next.
+rest to the next. Several beats may run: one ticks, the others stand by (:mod:`messaging.beats`).
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ TICKS = {
     "import-files": {"task": "leads.remove_import_files", "schedule": 3600.0},
 }
 app.conf.beat_schedule = TICKS
+app.conf.beat_scheduler = "messaging.beats:StandbyScheduler"
 silence(str(tick["task"]) for tick in TICKS.values())
 
 

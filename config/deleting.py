@@ -1,4 +1,4 @@
-"""Deleting a device or a lead: up here, because every app has something that hangs on them."""
+"""Deleting a device, a lead or a file: up here, because every app has something that hangs on them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from django.contrib.admin.models import DELETION, LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
+from django.db.models import F
 
 from campaigns.models import Campaign, CampaignState
 from devices.models import Device
 from leads import optout, suppression
 from leads.models import Lead
 from messaging import removing
+from messaging.media import discarding
+from messaging.media.models import MediaFile
 from messaging.removing import RemovalRefused
-from sequences.models import Enrolment
+from sequences.models import Enrolment, Step, StepVersion
 
 log = structlog.get_logger(__name__)
 
@@ -99,6 +102,36 @@ def delete_lead(*, lead: Lead, now: datetime) -> LeadHolds:
         told = lead_holds(lead)
         optout.delete_lead(lead=lead, now=now)
     return told
+
+
+def delete_media(*, media: MediaFile, by: User) -> None:
+    """Delete the file, unless somebody still means to send it. Raises :class:`RemovalRefused`."""
+    with transaction.atomic():
+        locked = MediaFile.objects.select_for_update().filter(pk=media.pk).first()
+        if locked is None:
+            raise RemovalRefused("gone", "Somebody has just deleted this file.")
+        user = _user_of(locked)
+        if user:
+            raise RemovalRefused("in_use", f"{user} names it: choose another file there first.")
+        batch = discarding.waiting_with(locked)
+        if batch is not None:
+            text = f"Messages of “{batch}” wait to be sent with it: let them go out, or cancel them first."
+            raise RemovalRefused("in_use", text)
+        discarding.discard(media=locked)
+    log.info("media.deleted", media_id=media.pk, by=by.pk)
+
+
+def _user_of(media: MediaFile) -> str:
+    """What would send it: a campaign, a step of a sequence as drafted or as in force; empty if nothing."""
+    campaign = Campaign.objects.filter(media=media).order_by("pk").first()
+    if campaign is not None:
+        return f"The campaign “{campaign}”"
+    step = Step.objects.filter(media=media).select_related("sequence").order_by("pk").first()
+    if step is not None:
+        return f"Step {step.position} of the sequence “{step.sequence}”"
+    in_force = StepVersion.objects.filter(content__media=media.pk, version=F("version__sequence__version"))
+    live = in_force.select_related("version__sequence").order_by("pk").first()
+    return f"Step {live.position} in force of the sequence “{live.version.sequence}”" if live is not None else ""
 
 
 def _refuse_if_chosen(device: Device) -> None:

@@ -32,6 +32,7 @@ from devices.models import Device, DeviceState
 from devices.session_models import SessionShard
 from leads import suppression
 from messaging.dispatch.publish import all_bells
+from messaging.health import look_at_broker
 
 Level = Literal["ok", "warning", "error"]
 
@@ -277,11 +278,15 @@ def _ticks() -> int:
     return sum((worker.get("total") or {}).get("messaging.release", 0) for worker in stats.values())
 
 
+_STANDBY: Final = ("no other stands by, so nothing is released while it restarts", "another stands by")
+
+
 def _beat(ticks: Callable[[], int]) -> Finding:
     first = ticks()
     time.sleep(BEAT_SECONDS)
     if ticks() > first:
-        return Finding("ok", "beat", "Its ticks arrive.")
+        spare = look_at_broker().beats.standbys
+        return Finding("ok", "beat", f"Its ticks arrive; {_STANDBY[min(spare, 1)]}.")
     return Finding(
         "error", "beat", f"No release ran within {BEAT_SECONDS:g} seconds: nothing new is sent.",
         "Start “manage.py serve beat”; if it runs, look whether the control worker is busy or its queue is long.",

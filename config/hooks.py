@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 
 from config.api.problems import Problem
-from devices.gateways.base import BadSignature, Malformed
+from devices.gateways.news import BadSignature, Malformed
 from messaging import hooks
 
 PROBLEM = "X-Flotilla-Problem"

@@ -10,7 +10,7 @@ from rest_framework.exceptions import ValidationError
 
 from config.api.idempotency import REPLAY_HEADER
 from config.api.problems import Problem, problem_of
-from devices.gateways.base import BadSignature, Malformed
+from devices.gateways.news import BadSignature, Malformed
 from leads import sources
 
 REFUSALS = (

@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
 
-import structlog
 from django.core.exceptions import ImproperlyConfigured
-from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 from config.broker import cache_at, celery_broker
 from config.databases import DIRECT, databases
 from config.lifelines import broker_options
+from config.logs import log_to_stderr
 from config.mail import MailProblem, mail_from
+from config.reading import by_gateway as _by_gateway
+from config.reading import choice as _choice
+from config.reading import keep_days as _keep_days
+from config.reading import number as _number
+from config.reading import parsed as _parsed
+from config.reading import words as _list
 from config.secret_files import SecretProblem, read_secret_files, refuse_defaults
 from config.stack.addresses import addresses, local_secrets
-from leads.quiet import CourtesyProblem, parse_caps, parse_quiet_hours, parse_zone
+from config.theme import UNFOLD  # noqa: F401 - a setting
+from leads.quiet import parse_caps, parse_quiet_hours, parse_zone
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-_T = TypeVar("_T")
 PRODUCTION = os.environ.get("FLOTILLA_ENV", "local") == "production"
 try:
     read_secret_files(os.environ)
@@ -34,44 +37,6 @@ try:
         refuse_defaults(os.environ)
 except SecretProblem as problem:
     raise ImproperlyConfigured(str(problem)) from None
-
-
-def _list(name: str, default: str = "") -> list[str]:
-    return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]
-
-
-def _number(name: str, default: float) -> float:
-    try:
-        return float(os.environ.get(name, default))
-    except ValueError:
-        raise ImproperlyConfigured(f"{name} must be a number, not “{os.environ[name]}”.") from None
-
-
-def _keep_days(name: str) -> float | None:
-    """How long something is kept; None for ever. Caps and reports look back a month, so that long at least."""
-    days = _number(name, 0) if os.environ.get(name) else 0.0
-    if days and days < 31:
-        raise ImproperlyConfigured(f"{name} must be 31 or more, or empty to keep everything, not “{os.environ[name]}”.")
-    return days or None
-
-
-def _choice(name: str, *choices: str) -> str:
-    """One of the words; the first where nothing is set."""
-    value = os.environ.get(name) or choices[0]
-    if value not in choices:
-        raise ImproperlyConfigured(f"{name} must be {' or '.join(choices)}, not “{value}”.")
-    return value
-
-
-def _by_gateway(name: str, given: str) -> list[tuple[str, str]]:
-    """``simulator=a,wablas=b`` as pairs; an entry without "=" is for every gateway (""). Errors show no value."""
-    pairs = []
-    for position, part in enumerate((part.strip() for part in given.split(",") if part.strip()), start=1):
-        kind, equals, value = part.partition("=")
-        if equals and not (kind.strip() and value.strip()):
-            raise ImproperlyConfigured(f"{name}: entry {position} must be written as gateway=value.")
-        pairs.append((kind.strip(), value.strip()) if equals else ("", part))
-    return pairs
 
 
 def _optional_secret(name: str) -> str:
@@ -85,13 +50,6 @@ def _secret(name: str) -> str:
     if not value:
         raise ImproperlyConfigured(f"{name} is not set. README.md, “Environment”, says what it is and how to make one.")
     return value
-
-
-def _parsed(name: str, default: str, parse: Callable[[str], _T]) -> _T:
-    try:
-        return parse(os.environ.get(name, default))
-    except CourtesyProblem as problem:
-        raise ImproperlyConfigured(f"{name}: {problem}") from None
 
 
 # -- Django ------------------------------------------------------------------------------------------------------------
@@ -276,27 +234,6 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
 }
-UNFOLD = {
-    "SITE_TITLE": "Flotilla",
-    "SITE_HEADER": "Flotilla",
-    "SITE_SUBHEADER": "Every message once",
-    "SITE_SYMBOL": "sailing",
-    "SITE_FAVICONS": [
-        {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("flotilla/favicon.svg")},
-    ],
-    "LOGIN": {"form": "config.login.LoginForm"},
-    "ACCOUNT": {
-        "navigation": [
-            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
-            {"title": "Second factor", "link": reverse_lazy("admin:second_factor")},
-        ]
-    },
-    "STYLES": [lambda _: static("flotilla/theme.css")],
-    "SCRIPTS": [lambda _: static("flotilla/zone.js"), lambda _: static("flotilla/names.js")],
-    "SHOW_HISTORY": True,
-    "SHOW_VIEW_ON_SITE": False,
-    "SIDEBAR": {"show_search": True, "show_all_applications": False, "navigation": "config.navigation.sidebar"},
-}
 
 # -- E-mail ------------------------------------------------------------------------------------------------------------
 
@@ -417,41 +354,4 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 1
 
 # -- Logs --------------------------------------------------------------------------------------------------------------
 
-_shared_processors: list[structlog.typing.Processor] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
-structlog.configure(
-    processors=[*_shared_processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-    logger_factory=structlog.stdlib.LoggerFactory(),
-    wrapper_class=structlog.stdlib.BoundLogger,
-    cache_logger_on_first_use=True,
-)
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "events": {
-            "()": "structlog.stdlib.ProcessorFormatter",
-            "foreign_pre_chain": _shared_processors,
-            "processors": [
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer()
-                if PRODUCTION
-                else structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
-            ],
-        }
-    },
-    "filters": {"hook_keys": {"()": "config.hook_logs.KeysHidden"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "events"}},
-    "root": {"handlers": ["stderr"], "level": os.environ.get("FLOTILLA_LOG_LEVEL", "INFO")},
-    "loggers": {
-        "celery.worker.strategy": {"level": "WARNING"},
-        "celery.app.trace": {"level": "WARNING"},
-        "celery.beat": {"level": "WARNING"},
-        "django.request": {"filters": ["hook_keys"]},
-    },
-}
+LOGGING = log_to_stderr(level=os.environ.get("FLOTILLA_LOG_LEVEL", "INFO"), json=PRODUCTION)

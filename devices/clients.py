@@ -20,17 +20,8 @@ from django.conf import settings
 from django.db import connection
 
 from devices.gateways import registry
-from devices.gateways.base import (
-    Accepted,
-    Client,
-    DeviceConfig,
-    Outcome,
-    Outgoing,
-    SessionClient,
-    SessionLost,
-    Temporary,
-    Throttled,
-)
+from devices.gateways.base import Accepted, Client, DeviceConfig, Outcome, Outgoing, SessionLost, Temporary, Throttled
+from devices.gateways.session_base import SessionClient
 from devices.models import Device
 from devices.refreshing import RefreshFailed
 from devices.sessions import House

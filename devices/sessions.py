@@ -15,17 +15,9 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, connections
 
 from devices import risky
-from devices.gateways.base import (
-    NETWORK_CODES,
-    DeviceConfig,
-    DeviceEvent,
-    News,
-    SessionClient,
-    SessionDriver,
-    SessionLost,
-    Temporary,
-    Throttled,
-)
+from devices.gateways.base import NETWORK_CODES, DeviceConfig, SessionLost, Temporary, Throttled
+from devices.gateways.news import DeviceEvent, News
+from devices.gateways.session_base import SessionClient, SessionDriver
 from devices.refreshing import RefreshFailed
 from devices.weather import Change, Weather
 

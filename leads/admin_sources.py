@@ -7,22 +7,19 @@ from typing import Any
 from django.conf import settings
 from django.contrib import admin
 from django.db.models import Max, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.decorators import action, display
+from unfold.decorators import display
 
-from devices.admin_base import OwnedAdmin
-from devices.admin_pages import Question, ask, change_url, confirmed, page, visible_or_404
+from devices.admin_rotating import RotatingSecretAdmin
 from devices.admin_text import NOTHING, moment
-from leads import sources
 from leads.models import LeadSource, LeadSourceEvent
 
 
 @admin.register(LeadSource)
-class LeadSourceAdmin(OwnedAdmin):
+class LeadSourceAdmin(RotatingSecretAdmin):
     """Who posts leads."""
 
     list_display = ("name", "state_label", "device", "pool", "rate_per_minute", "last_event", "created_at")
@@ -31,6 +28,10 @@ class LeadSourceAdmin(OwnedAdmin):
     search_help_text = "Name of the source"
     empty_hint = "A source is a form or a shop that posts its leads to an address of its own."
     actions_detail = ("rotate_secret",)
+    on_rotation = (
+        "The old one keeps working for a day, so that the sender can be changed in peace. If the old one has leaked,"
+        " disable the source first: over the API a secret can be ended at once (keep_hours 0)."
+    )
     readonly_fields = ("address", "previous_until")
     fieldsets = (
         (None, {"fields": ["owner", "name", "enabled", "address"]}),
@@ -55,16 +56,6 @@ class LeadSourceAdmin(OwnedAdmin):
             for title, options in super().get_fieldsets(request, obj)
         ]
 
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """A new source gets its secret."""
-        if not change:
-            obj.shown_secret = sources.equip(obj)
-        super().save_model(request, obj, form, change)
-
-    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
-        """The page that shows the secret: it is in no message and no redirect."""
-        return self._shown(request, obj, obj.shown_secret)
-
     def attach(self, request: HttpRequest, rows: list[LeadSource]) -> None:
         """When the sources on this page were last heard: one query."""
         found = LeadSourceEvent.objects.filter(source__in=rows).order_by().values_list("source_id")
@@ -87,30 +78,12 @@ class LeadSourceAdmin(OwnedAdmin):
         """Where it posts to."""
         if not source.pk:
             return NOTHING
-        return format_html("<code>{}{}</code>", settings.FLOTILLA_URL, reverse("lead-hook", args=[source.key]))
+        return format_html("<code>{}</code>", _address(source))
 
-    @action(description="New secret", icon="key", permissions=["change"])
-    def rotate_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Ask; on yes, make one and show it."""
-        source: LeadSource = visible_or_404(self, request, object_id)
-        if not confirmed(request):
-            question = Question(
-                title=f"A new secret for {source}?",
-                text="It is shown once. The old one keeps working for a day, so that the sender can be changed in"
-                " peace. If the old one has leaked, disable the source first: over the API a secret can be ended at"
-                " once (keep_hours 0).",
-                button="Make a new secret",
-                back=change_url(source),
-            )
-            return ask(request, model_admin=self, obj=source, question=question)
-        secret = sources.rotate(source=source, now=timezone.now())
-        self.log_change(request, source, "Secret rotated.")
-        return self._shown(request, source, secret)
+    def secret_use(self, row: LeadSource) -> str:
+        """Where it posts to, and signed how."""
+        return f"The sender signs each request with it and posts to {_address(row)}"
 
-    def _shown(self, request: HttpRequest, source: LeadSource, secret: str) -> HttpResponse:
-        context = {"secret": secret, "address": self.address(source), "back": change_url(source)}
-        answer = page(
-            request, model_admin=self, template="admin/leads/source_secret.html", title=str(source), context=context
-        )
-        answer["Cache-Control"] = "no-store"
-        return answer
+
+def _address(source: LeadSource) -> str:
+    return f"{settings.FLOTILLA_URL}{reverse('lead-hook', args=[source.key])}"

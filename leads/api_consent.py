@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from django.contrib.auth.models import User
 from django.utils import timezone
@@ -16,12 +16,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from devices.access import Role, role_of
-from devices.api_base import Conflict
+from devices.api_base import Conflict, OwnedViewSet
 from leads import consent, optout
 from leads.models import ConsentEvent, ConsentWaiver, Lead
-
-if TYPE_CHECKING:
-    from leads.api import LeadViewSet
 
 API = ConsentEvent.Channel.API
 ACCEPT, DISMISS = "accept", "dismiss"
@@ -80,7 +77,7 @@ class ConsentEntrySerializer(serializers.Serializer[consent.Entry]):
 
 
 class ConsentActions:
-    """Actions of :class:`leads.api.LeadViewSet`."""
+    """Actions of the leads' own view set."""
 
     @extend_schema(request=OptOutSerializer, responses=LeadConsentSerializer)
     @action(detail=True, methods=["post"], url_path="opt-out")
@@ -119,7 +116,7 @@ class ConsentActions:
         return Response(ConsentEntrySerializer(entries, many=True).data)
 
 
-def _asked(view: LeadViewSet, form: type[serializers.Serializer[Any]]) -> tuple[Lead, dict[str, Any]]:
+def _asked(view: OwnedViewSet, form: type[serializers.Serializer[Any]]) -> tuple[Lead, dict[str, Any]]:
     """The lead, which comes first so that somebody else's is not found, and what was said about it."""
     lead: Lead = view.get_object()
     given = form(data=view.request.data)

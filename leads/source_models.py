@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from devices.access import Access, OwnedQuerySet
 from devices.models import Device, Pool
-from devices.secrets import SecretsField
+from devices.rotating import RotatingSecret
 from leads.phones import known_region
 
 
@@ -22,21 +22,14 @@ def make_key() -> str:
     return tokens.token_urlsafe(18)
 
 
-class LeadSource(models.Model):
-    """Somebody who posts leads to ``/hooks/leads/<key>``, signed: a form, a shop, a chat bot.
-
-    ``secrets`` holds ``secret`` and, while a rotation lasts (until ``previous_until``), ``previous``.
-    """
+class LeadSource(RotatingSecret):
+    """Somebody who posts leads to ``/hooks/leads/<key>``, signed: a form, a shop, a chat bot."""
 
     access = Access(owner="owner")
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="lead_sources")
     name = models.CharField(max_length=100)
     key = models.CharField(max_length=40, unique=True, default=make_key, editable=False)
-    secrets = SecretsField(blank=True, default=dict, editable=False)
-    previous_until = models.DateTimeField(
-        null=True, blank=True, editable=False, help_text="Until when the secret before this one still signs."
-    )
     region = models.CharField(max_length=2, help_text="Country of numbers written without a country code, as MY.")
     device = models.ForeignKey(
         Device,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets as tokens
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,10 +22,9 @@ from django.db import connection, transaction
 from redis.exceptions import RedisError
 
 from devices.access import may_change
-from devices.gateways.base import BadSignature, Hook, Malformed
+from devices.gateways.news import BadSignature, Hook, Malformed
 from devices.gateways.webhooks import json_object, require_fresh, require_hmac
 from devices.models import Device
-from devices.secrets import Secrets
 from leads import changes, services
 from leads.source_body import LeadBody
 from leads.source_models import LeadSource, LeadSourceEvent
@@ -36,8 +34,6 @@ log = structlog.get_logger(__name__)
 MAX_BODY_BYTES = 64 * 1024
 KEEP_EVENTS = timedelta(days=7)
 """For so long a repeated request finds its answer."""
-KEEP_SECRET_HOURS = 24
-"""For so long the old secret still signs after a rotation, unless told otherwise."""
 _FORGET_AT_ONCE = 20
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _STAMP = re.compile(r"[0-9]{1,11}")
@@ -70,30 +66,6 @@ class Answer:
     status: int
     body: Mapping[str, Any]
     replay: bool = False
-
-
-# -- Sources -----------------------------------------------------------------------------------------------------------
-
-
-def equip(source: LeadSource) -> str:
-    """Give a new, unsaved source its secret, and return it: it is readable this once."""
-    secret = tokens.token_urlsafe(32)
-    source.secrets = Secrets({"secret": secret})
-    return secret
-
-
-def rotate(*, source: LeadSource, now: datetime, keep_hours: float = KEEP_SECRET_HOURS) -> str:
-    """A new secret; the one before signs for another ``keep_hours``. Zero: not any more."""
-    secret = tokens.token_urlsafe(32)
-    with transaction.atomic():
-        locked = LeadSource.objects.select_for_update(no_key=True).get(pk=source.pk)
-        before = locked.secrets.get("secret", "") if keep_hours > 0 else ""
-        locked.secrets = Secrets({"secret": secret, **({"previous": before} if before else {})})
-        locked.previous_until = now + timedelta(hours=keep_hours) if before else None
-        locked.save(update_fields=["secrets", "previous_until"])
-    source.previous_until = locked.previous_until
-    log.info("lead_source.rotated", source=source.pk)
-    return secret
 
 
 # -- One request -------------------------------------------------------------------------------------------------------
@@ -134,10 +106,7 @@ def _believed(source: LeadSource, headers: Mapping[str, str], body: bytes, now: 
     stamp = headers.get("x-flotilla-timestamp", "")
     if not _STAMP.fullmatch(stamp):
         raise BadSignature("bad_signature", "X-Flotilla-Timestamp must be the time of signing in seconds since 1970.")
-    secrets = [source.secrets.get("secret", "")]
-    if source.previous_until is not None and now < source.previous_until:
-        secrets.append(source.secrets.get("previous", ""))
-    usable = tuple(secret for secret in secrets if secret)
+    usable = source.valid_secrets(now=now)
     if not usable:
         log.error("lead_source.secret_unreadable", source=source.pk, remedy="put the FLOTILLA_FIELD_KEYS key back")
         raise BadSignature("bad_signature", "This source has no readable secret: make a new one.")

@@ -90,10 +90,6 @@ class MediaFileAdmin(OwnedAdmin):
         """Batches name it, so it stays what it is."""
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """The same."""
-        return False
-
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """The form has stored it."""
 

@@ -14,9 +14,10 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 
 from devices.access import may_change
-from devices.admin_base import InfinitePaginator, OwnedAdmin, OwnedForm, ReadOnlyAdmin
+from devices.admin_base import InfinitePaginator, OwnedForm, ReadOnlyAdmin
 from devices.admin_filters import VisibleSelectFilter
-from devices.admin_pages import Question, ask, back_to, change_url, confirmed, list_url, page, visible_or_404
+from devices.admin_pages import Question, ask, back_to, change_url, confirmed, visible_or_404
+from devices.admin_rotating import RotatingSecretAdmin
 from devices.admin_text import label, moment_column
 from messaging.outgoing import subscribing
 from messaging.outgoing.kinds import SUBSCRIBABLE
@@ -40,7 +41,7 @@ class SubscriberForm(OwnedForm):
 
 
 @admin.register(Subscriber)
-class SubscriberAdmin(OwnedAdmin):
+class SubscriberAdmin(RotatingSecretAdmin):
     """Who is told what happens."""
 
     form = SubscriberForm
@@ -51,6 +52,10 @@ class SubscriberAdmin(OwnedAdmin):
     empty_value_display = "–"
     empty_hint = "A subscriber is told what happens, by a signed call to its address."
     actions_detail = ("send_test", "replay_dead", "rotate_secret")
+    on_rotation = (
+        "For a day calls are signed with both, so that the other side can be changed in peace. If the old one has"
+        " leaked, end it at once over the API (keep_hours 0)."
+    )
     readonly_fields = ("state_label", "last_error", "disabled_reason", "failing", "held", "called", "previous_until")
     fieldsets = (
         (None, {"fields": ["owner", "name", "url", "kinds", "enabled"]}),
@@ -72,16 +77,10 @@ class SubscriberAdmin(OwnedAdmin):
         return super().get_fieldsets(request, obj)[: None if obj is not None else 1]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """A new one gets its secret; one that is enabled again is called at once."""
-        if not change:
-            obj.shown_secret = subscribing.equip(obj)
+        """One that is enabled again is called at once."""
         super().save_model(request, obj, form, change)
         if change and "enabled" in form.changed_data and obj.enabled:
             subscribing.resume(subscriber=obj)
-
-    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
-        """The page that shows the secret: it is in no message and no redirect."""
-        return self._shown(request, obj, obj.shown_secret)
 
     def attach(self, request: HttpRequest, rows: list[Subscriber]) -> None:
         """What waits and what was given up, of the rows of this page: indexes delivery_waiting and delivery_dead."""
@@ -145,29 +144,12 @@ class SubscriberAdmin(OwnedAdmin):
         messages.success(request, f"{number:,} events are told again.")
         return back_to(row)
 
-    @action(description="New secret", icon="key", permissions=["change"])
-    def rotate_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Ask; on yes, make one and show it."""
-        row: Subscriber = visible_or_404(self, request, object_id)
-        if not confirmed(request):
-            question = Question(
-                title=f"A new secret for {row}?",
-                text="It is shown once. For a day calls are signed with both, so that the other side can be changed"
-                " in peace. If the old one has leaked, end it at once over the API (keep_hours 0).",
-                button="Make a new secret",
-                back=change_url(row),
-            )
-            return ask(request, model_admin=self, obj=row, question=question)
-        secret = subscribing.rotate(subscriber=row, now=timezone.now())
-        self.log_change(request, row, "Secret rotated.")
-        return self._shown(request, row, secret)
-
-    def _shown(self, request: HttpRequest, row: Subscriber, secret: str) -> HttpResponse:
-        context = {"secret": secret, "back": change_url(row), "deliveries": list_url(Delivery)}
-        template = "admin/messaging/subscriber_secret.html"
-        answer = page(request, model_admin=self, template=template, title=str(row), context=context)
-        answer["Cache-Control"] = "no-store"
-        return answer
+    def secret_use(self, row: Subscriber) -> str:
+        """How a call is believed."""
+        return (
+            "Each call carries X-Flotilla-Timestamp and X-Flotilla-Signature: the HMAC-SHA256, by this secret, of the"
+            " timestamp, a full stop and the body. Refuse calls without it, and those that are older than five minutes."
+        )
 
 
 @admin.register(Delivery)

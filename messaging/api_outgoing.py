@@ -6,7 +6,7 @@ from typing import Any
 
 import django_filters  # type: ignore[import-untyped]
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from devices.api_base import OwnedSerializer, OwnedViewSet
+from devices.api_rotating import RotatingSecretViewSet
 from messaging.outgoing import subscribing
 from messaging.outgoing.kinds import Kind
 from messaging.outgoing.models import Delivery, Subscriber
@@ -41,19 +42,6 @@ class NewSubscriberSerializer(SubscriberSerializer):
 
     class Meta(SubscriberSerializer.Meta):
         fields = [*SubscriberSerializer.Meta.fields, "secret"]
-
-
-class RotateSubscriberSerializer(serializers.Serializer[Any]):
-    """How long calls are signed with the secret before the new one as well."""
-
-    keep_hours = serializers.FloatField(min_value=0, max_value=24 * 30, default=subscribing.KEEP_SECRET_HOURS)
-
-
-class SubscriberSecretSerializer(serializers.Serializer[Any]):
-    """A new secret: it is not readable again."""
-
-    secret = serializers.CharField()
-    previous_until = serializers.DateTimeField(allow_null=True)
 
 
 class ReplaySerializer(serializers.Serializer[Any]):
@@ -85,31 +73,12 @@ class DeliverySerializer(serializers.ModelSerializer[Any]):
         read_only_fields = fields
 
 
-class SubscriberViewSet(
-    OwnedViewSet, mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin,
-    mixins.RetrieveModelMixin, mixins.ListModelMixin,
-):  # fmt: skip
+@extend_schema_view(create=extend_schema(responses={201: NewSubscriberSerializer}))
+class SubscriberViewSet(RotatingSecretViewSet):
     """Who is told what happens."""
 
     queryset = Subscriber.objects.defer("secrets")
     serializer_class = SubscriberSerializer
-
-    @extend_schema(responses={201: NewSubscriberSerializer})
-    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002 - DRF's signature
-        """Subscribe. The answer holds the secret, this once."""
-        serializer = self.get_serializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
-        subscriber = Subscriber(owner=self.user, **serializer.validated_data)
-        secret = subscribing.equip(subscriber)
-        subscriber.save()
-        return Response(
-            {**self.get_serializer(subscriber).data, "secret": secret},
-            status=status.HTTP_201_CREATED,
-            headers={
-                "Location": reverse("subscriber-detail", [subscriber.pk], request=request),
-                "Cache-Control": "no-store",
-            },
-        )
 
     def perform_update(self, serializer: Any) -> None:
         """Enabling one that was given up forgets why."""
@@ -117,19 +86,6 @@ class SubscriberViewSet(
         if serializer.validated_data.get("enabled"):
             subscribing.resume(subscriber=serializer.instance)
             serializer.instance.refresh_from_db()
-
-    @extend_schema(request=RotateSubscriberSerializer, responses=SubscriberSecretSerializer)
-    @action(detail=True, methods=["post"])
-    def rotate(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
-        """A new secret; calls are signed with the one before as well for `keep_hours` (0: no longer)."""
-        subscriber: Subscriber = self.get_object()
-        given = RotateSubscriberSerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        keep_hours = given.validated_data["keep_hours"]
-        secret = subscribing.rotate(subscriber=subscriber, now=timezone.now(), keep_hours=keep_hours)
-        return Response(
-            {"secret": secret, "previous_until": subscriber.previous_until}, headers={"Cache-Control": "no-store"}
-        )
 
     @extend_schema(request=None, responses={202: DeliverySerializer})
     @action(detail=True, methods=["post"])

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from devices import services
-from devices.gateways.base import DeviceEvent
+from devices.gateways.news import DeviceEvent
 from devices.models import MENDED_BY_CONNECTING, Device, DeviceState
 from messaging.dispatch.pool import Pool, shared_pool
 from messaging.dispatch.reconnect import call_a_person

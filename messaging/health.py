@@ -22,7 +22,8 @@ from django.db import DatabaseError, InterfaceError, connection
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
-from messaging import workers
+from messaging import beats, workers
+from messaging.beats import Beats
 from messaging.models import Pulse
 from messaging.transport.names import WHERE_KEY
 
@@ -74,6 +75,7 @@ class Broker:
     memory_bytes: int = 0
     memory_limit_bytes: int = 0
     """0: no limit is set."""
+    beats: Beats = field(default_factory=Beats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,9 @@ def _servers(n: Numbers, limits: Limits) -> list[Reason]:
     return found
 
 
+_NO_BEAT = "beat or the control worker is away"
+
+
 def _progress(n: Numbers, limits: Limits) -> list[Reason]:
     """Whether what is due moves. A halt is somebody's will: then nothing has to."""
     if n.halted:
@@ -184,7 +189,8 @@ def _progress(n: Numbers, limits: Limits) -> list[Reason]:
     if n.ticks_silent_seconds is None or n.ticks_silent_seconds > limits.ticks_silent_seconds:
         since = "yet" if n.ticks_silent_seconds is None else f"for {_words(n.ticks_silent_seconds)}"
         level = Level.CRITICAL if n.work_waits else Level.WARNING
-        found.append(Reason("ticks_silent", level, f"No tick has run {since}: beat or the control worker is away."))
+        away = "beat ticks, so the control worker is away or busy" if n.broker.beats.leader else _NO_BEAT
+        found.append(Reason("ticks_silent", level, f"No tick has run {since}: {away}."))
     if n.work_waits and not n.device_workers:
         found.append(Reason("no_device_worker", Level.CRITICAL, "Messages are due and no worker takes device queues."))
     late = n.oldest_due_seconds or 0.0
@@ -325,7 +331,8 @@ def look_at_broker() -> Broker:
             pipeline.hlen(WHERE_KEY)
             pipeline.hlen(found.default_channel.unacked_key)
             pipeline.info("memory")
-            control, pairing, queues, unacked, memory = pipeline.execute()
+            beats.ask(pipeline)
+            control, pairing, queues, unacked, memory, leader, alive = pipeline.execute()
     except (BrokerError, RedisError, ConnectionError, TimeoutError):
         return Broker(answers=False)
     return Broker(
@@ -335,6 +342,7 @@ def look_at_broker() -> Broker:
         unacked=unacked,
         memory_bytes=memory["used_memory"],
         memory_limit_bytes=memory["maxmemory"],
+        beats=beats.told(leader, alive),
     )
 
 

@@ -16,7 +16,8 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
 from devices.gateways import registry
-from devices.gateways.base import BadSignature, Challenged, Gateway, Hook, HookRefused, News
+from devices.gateways.base import Gateway
+from devices.gateways.news import BadSignature, Challenged, Hook, HookRefused, News
 from devices.hook_keys import digest_of
 from devices.secrets import decrypt
 from messaging.dispatch.pool import is_away, shared_pool

@@ -8,12 +8,11 @@ from typing import Any
 import structlog
 from celery import bootsteps
 
+from messaging.bells import SESSION_BELLS
+
 log = structlog.get_logger(__name__)
 
 __all__ = ["HouseSessions"]
-
-SESSION_BELLS = "devices.session"
-"""What the bells of session shards begin with. A worker started with ``-Q devices.session`` houses sessions."""
 
 
 class HouseSessions(bootsteps.StartStopStep):

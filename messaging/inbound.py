@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 from django.db import connection, transaction
 
-from devices.gateways.base import Reply
+from devices.gateways.news import Reply
 from devices.models import Device
 from leads import optout
 from messaging import services

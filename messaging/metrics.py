@@ -80,6 +80,8 @@ def _of_broker(found: Health) -> Iterator[Metric]:
     depths = {"control": float(broker.control_tasks), "pairing": float(broker.pairing_tasks)}
     yield _labelled("broker_queue_tasks", "Tasks that wait in a queue of the installation.", "queue", depths)
     yield _gauge("broker_device_queues", "Device queues that hold tasks.", broker.device_queues)
+    yield _gauge("beat_ticks", "Whether a beat holds the lease to tick.", float(bool(broker.beats.leader)))
+    yield _gauge("beats_standing_by", "Beats that would take over.", broker.beats.standbys)
     yield _gauge("broker_unacked", "Tasks that workers have taken and not acknowledged.", broker.unacked)
     yield _gauge("broker_memory_bytes", "Memory the broker uses.", broker.memory_bytes)
     yield _gauge("broker_memory_limit_bytes", "Memory it may use; 0 without a limit.", broker.memory_limit_bytes)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from devices.gateways.base import DeviceEvent, News, Receipt, Reply
+from devices.gateways.news import DeviceEvent, News, Receipt, Reply
 from messaging.device_news import apply_device_events
 from messaging.dispatch.pool import Pool
 from messaging.inbound import store_replies

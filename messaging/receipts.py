@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 
-from devices.gateways.base import Receipt
+from devices.gateways.news import Receipt
 from messaging.dispatch.pool import Pool, Session, shared_pool
 from messaging.dispatch.prepared import Statement
 

@@ -21,14 +21,14 @@ from django.db import connection
 from django.utils import timezone
 
 from devices.clients import shared_registry
-from devices.gateways.base import News
+from devices.gateways.news import News
 from devices.keeper import Keeper, clock
 from devices.leases import Status
 from devices.sessions import House, store_url
 from devices.weather import Change
+from messaging.bells import session_bell
 from messaging.dispatch import statements as sql
 from messaging.dispatch.pool import shared_pool
-from messaging.dispatch.publish import session_bell
 from messaging.dispatch.reconnect import pardon
 from messaging.expecting import expected
 from messaging.memory import resident_mb

@@ -122,7 +122,7 @@ def _cannot_carry(sequence: Sequence, steps: Iterable[Step]) -> list[Problem]:
             f"Step {step.position}: {each.text}",
         )
         for step in steps
-        for each in check_content(parse(step.content), owner_id=sequence.owner_id, gateways=gateways, bulk=False)
+        for each in check_content(parse(step.content()), owner_id=sequence.owner_id, gateways=gateways, bulk=False)
     ]
 
 
@@ -242,10 +242,10 @@ def make_version(sequence: Sequence, *, by: User | None, now: datetime) -> Versi
     rows = []
     for step in sequence.steps.order_by("position"):
         same = before.get(step.pk)
-        kept = same is not None and same.content == step.content
+        kept = same is not None and same.content == step.content()
         revision = same.revision if same is not None and kept else highest.get(step.pk, 0) + 1
         shared = {name: getattr(step, name) for name in names}
-        rows.append(StepVersion(version=version, key=step.pk, revision=revision, content=step.content, **shared))
+        rows.append(StepVersion(version=version, key=step.pk, revision=revision, content=step.content(), **shared))
     StepVersion.objects.bulk_create(rows)
     Sequence.objects.filter(pk=sequence.pk).update(version=version)
     sequence.version = version

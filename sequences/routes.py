@@ -40,7 +40,7 @@ def live_stop(step: StepVersion) -> Stop:
 
 def draft_stop(step: Step) -> Stop:
     """One step of the draft."""
-    return _stop(step, key=step.pk, revision=0, content=step.content)
+    return _stop(step, key=step.pk, revision=0, content=step.content())
 
 
 def _rules(sequence: Sequence, steps: Iterable[StepVersion]) -> Rules:

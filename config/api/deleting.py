@@ -1,4 +1,4 @@
-"""Deleting devices and leads over REST: every app has something that hangs on them, so it is said up here."""
+"""Deleting devices, leads and files over REST: every app has something that hangs on them, so it is said up here."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import serializers
+from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from config import deleting
 from devices.api import DeviceViewSet
 from leads.api import LeadViewSet
+from messaging.api_media import MediaViewSet
 
 DRY_RUN = OpenApiParameter("dry_run", bool, description="Only say what would go; nothing is deleted.")
 
@@ -88,3 +89,12 @@ class LeadEndpoint(LeadViewSet):
         asked, lead = _asked(request), self.get_object()
         told = deleting.lead_holds(lead) if asked["dry_run"] else deleting.delete_lead(lead=lead, now=timezone.now())
         return Response({**asdict(told), "dry_run": asked["dry_run"]})
+
+
+class MediaEndpoint(MediaViewSet):
+    """Attachments, newest first. What was stored never changes."""
+
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002 - DRF's signature
+        """Delete the file, once no campaign, no step and no waiting message names it; what was sent stays sent."""
+        deleting.delete_media(media=self.get_object(), by=self.user)
+        return Response(status=status.HTTP_204_NO_CONTENT)

@@ -10,7 +10,7 @@ from rest_framework.routers import SimpleRouter
 
 from campaigns.api import CampaignViewSet, RunViewSet
 from config.api.audit import AuditViewSet
-from config.api.deleting import DeviceEndpoint, LeadEndpoint
+from config.api.deleting import DeviceEndpoint, LeadEndpoint, MediaEndpoint
 from config.api.health import HealthView, StatsView
 from config.api.merge import MergeView
 from config.api.schema import Generator
@@ -34,7 +34,6 @@ from messaging.api_disclose import DiscloseView
 from messaging.api_erase import EraseView
 from messaging.api_halt import HaltView
 from messaging.api_history import HistoryView
-from messaging.api_media import MediaViewSet
 from messaging.api_operations import FailedViewSet, QueuesView, WorkersView
 from messaging.api_outgoing import DeliveryViewSet, SubscriberViewSet
 from messaging.api_queues import ClearQueueView, ExpireQueueView
@@ -55,7 +54,7 @@ router.register("runs", RunViewSet)
 router.register("messages", MessageViewSet)
 router.register("batches", BatchViewSet)
 router.register("replies", ReplyViewSet, basename="reply")
-router.register("media", MediaViewSet, basename="media")
+router.register("media", MediaEndpoint, basename="media")
 router.register("subscribers", SubscriberViewSet)
 router.register("deliveries", DeliveryViewSet)
 router.register("sequences", SequenceViewSet)

@@ -6,7 +6,7 @@ from config.bench import (
     end_to_end,
     enrolments,
     fan_out,
-    flower,
+    flower_events,
     imports,
     mixed_fleet,
     pacing,
@@ -30,7 +30,7 @@ BENCHES: tuple[Bench, ...] = (
     segments.BENCH,
     mixed_fleet.BENCH,
     enrolments.BENCH,
-    flower.BENCH,
+    flower_events.BENCH,
 )
 
 BY_NAME: dict[str, Bench] = {bench.name: bench for bench in BENCHES}

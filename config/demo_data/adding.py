@@ -15,7 +15,7 @@ from campaigns.models import Campaign, Routing, Run
 from campaigns.states import RunState
 from config.models import DemoData
 from devices.access import Role
-from devices.gateways.base import Reply
+from devices.gateways.news import Reply
 from devices.models import Device, Pool
 from leads import arriving as arriving_leads
 from leads import optout

@@ -18,7 +18,6 @@ from config.legacy.words import (
     OVER_CAMPAIGNS,
     UNSENT,
     Row,
-    Unreadable,
     clock_of,
     delays_of,
     planned_of,
@@ -42,15 +41,7 @@ def take_campaigns(move: Move) -> None:
         "user_id", "title", "niche", "target_status", "message", "image_url", "campaign_date", "time_schedule",
         "scheduled_at", "min_delay_seconds", "max_delay_seconds", "ai", "limit", "status",
     )  # fmt: skip
-    for row in move.source.rows(CAMPAIGNS, columns):
-        old_id = str(row["id"])
-        if old_id in move.known(CAMPAIGNS):
-            move.report.of(CAMPAIGNS).there += 1
-            continue
-        try:
-            _take_campaign(move, old_id, row)
-        except Unreadable as problem:
-            move.refused(CAMPAIGNS, old_id, problem)
+    move.each(CAMPAIGNS, columns, _take_campaign)
 
 
 def _take_campaign(move: Move, old_id: str, row: Row) -> None:

@@ -44,16 +44,12 @@ def take_sequences(move: Move) -> None:
     )  # fmt: skip
     steps = _steps(move)
     fresh: dict[str, Row] = {}
-    for row in move.source.rows(SEQUENCES, columns):
-        old_id = str(row["id"])
-        if old_id in move.known(SEQUENCES):
-            move.report.of(SEQUENCES).there += 1
-            continue
-        try:
-            _take_sequence(move, old_id, row, steps.get(old_id, []))
-            fresh[old_id] = row
-        except Unreadable as problem:
-            move.refused(SEQUENCES, old_id, problem)
+
+    def take(move: Move, old_id: str, row: Row) -> None:
+        _take_sequence(move, old_id, row, steps.get(old_id, []))
+        fresh[old_id] = row
+
+    move.each(SEQUENCES, columns, take)
     _chain(move, fresh, steps)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -13,7 +13,7 @@ from django.db import models
 
 from config.legacy.report import Finding, Kind, Report
 from config.legacy.source import Source
-from config.legacy.words import Unreadable
+from config.legacy.words import Row, Unreadable
 from config.models import LegacyRow
 
 Progress = Callable[[str, int], None]
@@ -67,6 +67,19 @@ class Move:
         """Count it, and know it from now on: after the commit of :meth:`keep`."""
         self.known(table)[old_id] = made if isinstance(made, int) else made.pk
         self.report.of(table).taken += 1
+
+    def each(self, table: str, columns: Sequence[str], take: Callable[[Move, str, Row], None]) -> None:
+        """``take(move, old_id, row)`` every row of a small table that has not come over; one that it refuses with
+        Unreadable is told and does not cost the others."""
+        for row in self.source.rows(table, columns):
+            old_id = str(row["id"])
+            if old_id in self.known(table):
+                self.report.of(table).there += 1
+                continue
+            try:
+                take(self, old_id, row)
+            except Unreadable as problem:
+                self.refused(table, old_id, problem)
 
     # -- What is told --------------------------------------------------------------------------------------------------
 

@@ -36,15 +36,7 @@ def take_users(move: Move) -> None:
     """Who is here by e-mail stays; the others come without a password, since what is stored there is none to trust."""
     if move.owner is not None:
         return
-    for row in move.source.rows(USERS, ("email", "full_name", "is_active")):
-        old_id = str(row["id"])
-        if old_id in move.known(USERS):
-            move.report.of(USERS).there += 1
-            continue
-        try:
-            _take_user(move, old_id, row)
-        except Unreadable as problem:
-            move.refused(USERS, old_id, problem)
+    move.each(USERS, ("email", "full_name", "is_active"), _take_user)
 
 
 def _take_user(move: Move, old_id: str, row: Row) -> None:
@@ -91,15 +83,7 @@ def owner_of(move: Move, row: Row) -> int:
 def take_devices(move: Move) -> None:
     """Each as what it sends by here. Sessions are :func:`adopt_sessions`' business."""
     columns = ("user_id", "device_name", "phone", "jid", "min_delay_seconds", "max_delay_seconds", "platform")
-    for row in move.source.rows(DEVICES, columns):
-        old_id = str(row["id"])
-        if old_id in move.known(DEVICES):
-            move.report.of(DEVICES).there += 1
-            continue
-        try:
-            _take_device(move, old_id, row)
-        except Unreadable as problem:
-            move.refused(DEVICES, old_id, problem)
+    move.each(DEVICES, columns, _take_device)
 
 
 def _take_device(move: Move, old_id: str, row: Row) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from django.db import connection
 
-from config import audit
+from config.acting import acting
 from config.legacy import broadcasts, drips, leads, people
 from config.legacy.move import Move
 from config.legacy.source import TABLES
@@ -36,7 +36,7 @@ def move_over(move: Move, *, sessions: bool = True) -> None:
         if move.dry_run:
             _steps(move, sessions=sessions)
             return
-        with audit.acting(user=move.by, action=ACTION):
+        with acting(user=move.by, action=ACTION):
             row = LegacyMove.objects.create(name=move.name, by=move.by, consent_basis=move.basis, started_at=move.now())
             _steps(move, sessions=sessions)
             row.counts = {table: asdict(tally) for table, tally in move.report.tallies.items()}

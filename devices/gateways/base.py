@@ -20,11 +20,12 @@ outcome             what is known                                 what may follo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from devices.gateways.news import Hook, News
 
 IdSemantics = Literal["dedups", "searchable", "echoed", "none"]
 """What the gateway does with an id we choose: drops repeats, lets us look it up, returns it in receipts, or nothing."""
@@ -115,89 +116,6 @@ class CannotSay:
 
 
 LookedUp = Found | Absent | CannotSay
-
-ReceiptStatus = Literal["sent", "delivered", "read", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a gateway tells later about a message: ``sent`` (it left the gateway), delivered, read, or failed.
-
-    It names the message by our ``reference`` where the gateway returns it, else by the gateway's ``external_id``; both
-    are better than one. ``event_id`` names this piece of news within its gateway and stays when it is told again.
-    ``code`` and ``text`` say why a message failed. ``device_id`` is ours, where the gateway returns it.
-    """
-
-    event_id: str
-    status: ReceiptStatus
-    at: datetime
-    reference: str = ""
-    external_id: str = ""
-    device_id: int | None = None
-    code: str = ""
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A person wrote to a device. ``phone`` is theirs, in E.164 with the plus."""
-
-    event_id: str
-    phone: str = field(repr=False)
-    text: str = field(repr=False)
-    at: datetime
-    external_id: str = ""
-    device_id: int | None = None
-
-
-DeviceStatus = Literal["connected", "disconnected", "logged_out", "banned", "replaced"]
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceEvent:
-    """What a gateway tells about the device itself. ``replaced``: another client took its session over.
-
-    ``disconnected`` is news, not a verdict: gateways come back by themselves, and the next send finds out.
-    """
-
-    event_id: str
-    status: DeviceStatus
-    at: datetime
-    device_id: int | None = None
-    code: str = ""
-    text: str = ""
-
-
-News = Receipt | Reply | DeviceEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Hook:
-    """One request to our webhook, as it came. ``headers`` have lower-case names; ``secrets`` are those that may have
-    signed it, the newest first. ``device_id`` is known where the request came to a device's own address."""
-
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-    secrets: tuple[str, ...] = field(repr=False)
-    now: datetime
-    device_id: int | None = None
-
-
-class HookRefused(Exception):  # noqa: N818 - reads as a fact
-    """A webhook request that is not believed or not understood; the text quotes nothing of it."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-
-
-class BadSignature(HookRefused):
-    """Nobody who knows the secret sent it, or not now."""
-
-
-class Malformed(HookRefused):
-    """Signed, but not in the gateway's format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,91 +342,6 @@ class Driver(Gateway, Protocol):
         ...
 
 
-# -- Sessions: connections that one process in the whole fleet may hold -----------------------------------------------
-
-
-class SessionClient(Client, Protocol):
-    """One open session. ``send`` is called by one thread at a time; the other methods by any.
-
-    Every call comes back in bounded time, whatever the library underneath does: a call that does not is left on its
-    thread, the answer is Unknown (or Temporary where surely nothing left), :meth:`is_healthy` is False from then on,
-    and :meth:`SessionHost.wedged` is told.
-    """
-
-    def is_healthy(self) -> bool:
-        """Whether it is connected and logged in, from what is known here: asks nobody and never blocks.
-
-        False makes the next send open the session anew, so a connection that mends itself within seconds may say True.
-        """
-        ...
-
-    def drain(self, *, seconds: float) -> bool:
-        """Wait until what came while the session was away has been told (:meth:`SessionHost.tell`), for at most so
-        long. Called once, before the first send. Returns whether all of it was; the rest is told when it comes."""
-        ...
-
-    def close(self) -> None:
-        """Disconnect cleanly, within ten seconds, keeping the link to the phone. May be called twice; tells no news."""
-        ...
-
-
-class SessionHost(Protocol):
-    """What the process that houses a session offers to its driver; one for each device that is opened."""
-
-    @property
-    def store_url(self) -> str:
-        """Where sessions are stored: a libpq address of the project's database. A secret: never in logs or reprs."""
-        ...
-
-    def tell(self, news: Sequence[News]) -> bool:
-        """Hand over what the session heard. From any thread but never from the one that serves other sessions, since it
-        waits for the database (at most about ten seconds). False: it could not be written down; do not acknowledge it
-        to the other side where that is possible. ``device_id`` is filled in. Telling twice changes nothing.
-
-        A DeviceEvent ``logged_out``, ``banned`` or ``replaced`` takes the device out of service.
-        """
-        ...
-
-    def risky(self, call: str) -> AbstractContextManager[None]:
-        """Around a native call that may abort the process; ``open`` as a whole is inside of one already.
-
-        If the process dies in there, the device is charged with it. Twice, and it is set aside for a person.
-        """
-        ...
-
-    def wedged(self, call: str) -> None:
-        """A native call did not come back and its thread is lost: counts towards replacing this process."""
-        ...
-
-
-class SessionDriver(Gateway, Protocol):
-    """A gateway whose devices are sessions: its ``transport`` is ``session``.
-
-    Instances live in every process, web and beat included: import what is heavy or native in :meth:`open`. A driver
-    brings no threads of its own to life before the first ``open``, and leaves none after the last ``close``.
-    """
-
-    opens_at_once: ClassVar[int]
-    """How many sessions one process may be opening at the same moment."""
-
-    def open(
-        self, config: DeviceConfig, *, host: SessionHost, seconds: float
-    ) -> SessionClient | Temporary | Throttled | SessionLost:
-        """Load the stored session that ``config.credentials`` name, connect, and wait until logged in.
-
-        Comes back within ``seconds`` (and a little) and never raises for anything the gateway or the network does:
-
-        * Temporary with a code of :data:`NETWORK_CODES` if nobody was met: not the device's fault when many fail so;
-        * Temporary with another code if somebody refused for now;
-        * Throttled for a ban that ends by itself;
-        * SessionLost (``logged_out``, ``banned``, ``replaced``, ``not_paired``, ``outdated``…) if a person is needed.
-
-        Whatever it opened is closed again unless a client is returned. Nobody else holds the session meanwhile: the
-        caller has the lease of the device's shard.
-        """
-        ...
-
-
 NETWORK_CODES = frozenset({"dns", "connect", "tls", "not_started", "not_written", "timeout"})
 """Codes of Temporary and Unknown for calls that met nobody; the same for every driver."""
 
@@ -519,13 +352,4 @@ class Configurable(Protocol):
 
     def option_problems(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """What is wrong with them, each beginning with the option's name; empty where nothing is."""
-        ...
-
-
-@runtime_checkable
-class Challenged(Protocol):
-    """A driver whose gateway asks a webhook's address, by GET, whether it is ours before it posts there."""
-
-    def challenge(self, *, query: Mapping[str, str], tokens: tuple[str, ...]) -> str | None:
-        """What to answer to one who knows one of the tokens; None to anybody else."""
         ...

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from devices.gateways.base import Hook, Malformed
+from devices.gateways.news import Hook, Malformed
 from devices.gateways.webhooks import EARLIEST, LATEST, MAX_ID, json_object, storable
 
 MAX_FIELDS = 200

@@ -35,29 +35,23 @@ from devices.gateways import http, payloads, webhooks, whatsmeow
 from devices.gateways.base import (
     WEBHOOK_SECRET,
     Accepted,
-    BadSignature,
     Carries,
     ContentType,
     CredentialField,
     DeviceConfig,
-    DeviceEvent,
-    Hook,
     IdSemantics,
-    News,
     Outcome,
     Outgoing,
     Pairing,
     PairingWay,
-    Receipt,
-    ReceiptStatus,
     Rejected,
-    Reply,
     SessionLost,
     Temporary,
     Transport,
     Unknown,
 )
 from devices.gateways.json_client import JsonClient, Standing, code, failed, qr
+from devices.gateways.news import BadSignature, DeviceEvent, Hook, News, Receipt, ReceiptStatus, Reply
 from devices.gateways.whatsapp_news import digest, moment, reply_text
 
 MAX_FILE_BYTES = 100_000_000

@@ -21,17 +21,11 @@ from devices.gateways.base import (
     ContentType,
     CredentialField,
     DeviceConfig,
-    Hook,
     IdSemantics,
-    Malformed,
-    News,
     Outcome,
     Outgoing,
     PairingWay,
-    Receipt,
-    ReceiptStatus,
     Rejected,
-    Reply,
     SessionLost,
     Temporary,
     Throttled,
@@ -49,6 +43,7 @@ from devices.gateways.generic_options import (
     text_at,
     understood,
 )
+from devices.gateways.news import Hook, Malformed, News, Receipt, ReceiptStatus, Reply
 from devices.gateways.webhooks import MAX_ID, MAX_REPLY, MAX_TEXT
 
 

@@ -40,23 +40,19 @@ from devices.gateways.base import (
     CredentialField,
     Deadlines,
     DeviceConfig,
-    Hook,
     IdSemantics,
-    News,
     Outcome,
     Outgoing,
     Pairing,
     PairingWay,
-    Receipt,
-    ReceiptStatus,
     Rejected,
-    Reply,
     SessionLost,
     Temporary,
     Transport,
     Unknown,
 )
 from devices.gateways.json_client import JsonClient, Standing, code, failed, path_of, qr
+from devices.gateways.news import Hook, News, Receipt, ReceiptStatus, Reply
 from devices.gateways.whatsapp_news import digest, moment, reply_text
 
 SIGNATURE = "x-hub-signature-256"

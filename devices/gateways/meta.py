@@ -25,16 +25,11 @@ from devices.gateways.base import (
     ContentType,
     CredentialField,
     DeviceConfig,
-    Hook,
     IdSemantics,
-    News,
     Outcome,
     Outgoing,
     PairingWay,
-    Receipt,
-    ReceiptStatus,
     Rejected,
-    Reply,
     SessionLost,
     Temporary,
     Transport,
@@ -42,6 +37,7 @@ from devices.gateways.base import (
 )
 from devices.gateways.bodies import event_id, moment_or, phone_of, said
 from devices.gateways.meta_codes import outcome_of
+from devices.gateways.news import Hook, News, Receipt, ReceiptStatus, Reply
 
 VERSION = "v23.0"
 FIELDS = "id,display_phone_number,quality_rating,status,throughput,whatsapp_business_manager_messaging_limit"

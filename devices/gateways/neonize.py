@@ -25,16 +25,11 @@ from devices.gateways.base import (
     ContentType,
     CredentialField,
     DeviceConfig,
-    Hook,
     IdSemantics,
-    Malformed,
-    News,
     Outcome,
     Outgoing,
     PairingWay,
-    Receipt,
     Rejected,
-    SessionHost,
     SessionLost,
     Temporary,
     Throttled,
@@ -45,6 +40,8 @@ from devices.gateways.neonize_content import Unsendable, message_of
 from devices.gateways.neonize_events import USERS, parts_of_jid
 from devices.gateways.neonize_library import CannotLoad, Late, load, text_of
 from devices.gateways.neonize_session import Session
+from devices.gateways.news import Hook, Malformed, News, Receipt
+from devices.gateways.session_base import SessionHost
 from devices.gateways.whatsmeow_errors import outcome_of, readable, upload_outcome_of
 
 JID = "jid"

@@ -13,7 +13,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from devices.gateways.base import DeviceEvent, DeviceStatus, Receipt, ReceiptStatus, Reply
+from devices.gateways.news import DeviceEvent, DeviceStatus, Receipt, ReceiptStatus, Reply
 
 USERS = "s.whatsapp.net"
 _FULL_JID = re.compile(r"(?P<user>\d{5,20})(?:\.(?P<agent>\d{1,3}))?(?::(?P<device>\d{1,5}))?@(?P<server>[a-z.]+)\Z")

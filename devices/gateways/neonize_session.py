@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from devices import session_store
-from devices.gateways.base import Accepted, News, SessionHost, SessionLost, Temporary, Throttled
+from devices.gateways.base import Accepted, SessionLost, Temporary, Throttled
 from devices.gateways.neonize_events import (
     BANNED_FOR_GOOD,
     OUTDATED,
@@ -34,6 +34,8 @@ from devices.gateways.neonize_events import (
     replies_of,
 )
 from devices.gateways.neonize_library import Late, proxy_of, text_of, within
+from devices.gateways.news import News
+from devices.gateways.session_base import SessionHost
 from devices.gateways.whatsmeow_errors import readable
 
 log = structlog.get_logger(__name__)

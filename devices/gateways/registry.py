@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import cast
 
-from devices.gateways.base import Driver, Gateway, SessionDriver
+from devices.gateways.base import Driver, Gateway
 from devices.gateways.evolution import EvolutionDriver
 from devices.gateways.generic import GenericDriver
 from devices.gateways.gowa import GowaDriver
 from devices.gateways.meta import MetaDriver
 from devices.gateways.neonize import NeonizeDriver
+from devices.gateways.session_base import SessionDriver
 from devices.gateways.simulator import SimulatorDriver
 from devices.gateways.wablas import WablasDriver
 from devices.gateways.waha import WahaDriver

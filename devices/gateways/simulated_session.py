@@ -25,24 +25,19 @@ from devices.gateways.base import (
     ContentType,
     CredentialField,
     DeviceConfig,
-    DeviceEvent,
-    Hook,
     IdSemantics,
-    Malformed,
-    News,
     Outcome,
     Outgoing,
     PairingWay,
-    Receipt,
     Rejected,
-    Reply,
-    SessionHost,
     SessionLost,
     Temporary,
     Throttled,
     Transport,
     Unknown,
 )
+from devices.gateways.news import DeviceEvent, Hook, Malformed, News, Receipt, Reply
+from devices.gateways.session_base import SessionHost
 
 if TYPE_CHECKING:
     import aiohttp

@@ -35,24 +35,19 @@ from devices.gateways.base import (
     CredentialField,
     DeviceConfig,
     Found,
-    Hook,
     IdSemantics,
     LookedUp,
-    Malformed,
-    News,
     Outcome,
     Outgoing,
     PairingWay,
-    Receipt,
-    ReceiptStatus,
     Rejected,
-    Reply,
     SessionLost,
     Temporary,
     Throttled,
     Transport,
     Unknown,
 )
+from devices.gateways.news import Hook, Malformed, News, Receipt, ReceiptStatus, Reply
 
 SIGNATURE = "x-simulator-signature"
 _PHONE = re.compile(r"\+[1-9][0-9]{5,14}")

@@ -31,22 +31,14 @@ from devices.gateways.base import (
     ContentType,
     CredentialField,
     DeviceConfig,
-    DeviceEvent,
-    DeviceStatus,
     Found,
-    Hook,
     IdSemantics,
     LookedUp,
-    Malformed,
-    News,
     Outcome,
     Outgoing,
     Pairing,
     PairingWay,
-    Receipt,
-    ReceiptStatus,
     Rejected,
-    Reply,
     SessionLost,
     Temporary,
     Throttled,
@@ -55,6 +47,7 @@ from devices.gateways.base import (
 from devices.gateways.bodies import event_id, fields_of, flag, moment_or, phone_of, said
 from devices.gateways.hosted import form_of, picture
 from devices.gateways.json_client import JsonClient, Standing
+from devices.gateways.news import DeviceEvent, DeviceStatus, Hook, Malformed, News, Receipt, ReceiptStatus, Reply
 from devices.gateways.webhooks import MAX_REPLY, MAX_TEXT
 
 MAX_BYTES = 2_000_000

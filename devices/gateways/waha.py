@@ -33,23 +33,17 @@ from devices.gateways.base import (
     ContentType,
     CredentialField,
     DeviceConfig,
-    DeviceEvent,
-    DeviceStatus,
-    Hook,
     IdSemantics,
-    News,
     Outcome,
     Outgoing,
     Pairing,
     PairingWay,
-    Receipt,
-    ReceiptStatus,
-    Reply,
     SessionLost,
     Temporary,
     Transport,
 )
 from devices.gateways.json_client import JsonClient, Standing, code, failed, qr
+from devices.gateways.news import DeviceEvent, DeviceStatus, Hook, News, Receipt, ReceiptStatus, Reply
 from devices.gateways.whatsapp_news import digest, moment, reply_text
 
 SIGNATURE = "x-webhook-hmac"

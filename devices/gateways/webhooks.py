@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from devices.gateways.base import BadSignature, Hook, Malformed
+from devices.gateways.news import BadSignature, Hook, Malformed
 
 TOLERANCE = timedelta(minutes=5)
 """How old a signed request may be, or how far ahead of our clock: what somebody recorded is worthless after that."""

@@ -29,16 +29,12 @@ from devices.gateways.base import (
     ContentType,
     CredentialField,
     DeviceConfig,
-    Hook,
     IdSemantics,
-    Malformed,
-    News,
     Outcome,
     Outgoing,
     Pairing,
     PairingWay,
     Rejected,
-    Reply,
     SessionLost,
     Temporary,
     Transport,
@@ -46,6 +42,7 @@ from devices.gateways.base import (
 from devices.gateways.bodies import event_id, fields_of, flag, phone_of, said
 from devices.gateways.hosted import form_of, picture
 from devices.gateways.json_client import JsonClient, Standing
+from devices.gateways.news import Hook, Malformed, News, Reply
 from devices.gateways.webhooks import MAX_REPLY, MAX_TEXT
 
 SAME_SECONDS = 300

@@ -35,24 +35,17 @@ from devices.gateways.base import (
     CredentialField,
     Deadlines,
     DeviceConfig,
-    DeviceEvent,
-    DeviceStatus,
-    Hook,
     IdSemantics,
-    Malformed,
-    News,
     Outcome,
     Outgoing,
     Pairing,
     PairingWay,
-    Receipt,
-    ReceiptStatus,
-    Reply,
     SessionLost,
     Temporary,
     Transport,
 )
 from devices.gateways.json_client import JsonClient, Standing, code, failed, qr
+from devices.gateways.news import DeviceEvent, DeviceStatus, Hook, Malformed, News, Receipt, ReceiptStatus, Reply
 from devices.gateways.whatsapp_news import digest, moment, reply_text
 
 SIGNATURE = "x-hmac-signature"

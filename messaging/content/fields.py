@@ -17,7 +17,7 @@ from messaging.media.models import MediaFile
 
 
 class ContentFields(models.Model):
-    """What is said. ``content`` puts it together."""
+    """What is said. :meth:`content` puts it together."""
 
     content_type = models.CharField(
         max_length=8,
@@ -54,11 +54,11 @@ class ContentFields(models.Model):
     class Meta:
         abstract = True
 
-    @property
-    def content(self) -> dict[str, Any]:
-        """What its batch carries: whatever a batch can (:mod:`messaging.content.shape`)."""
+    def content(self, *, text: str | None = None) -> dict[str, Any]:
+        """What a batch of it carries (:mod:`messaging.content.shape`); with ``text``, that instead of its own."""
+        said = self.text if text is None else text
         parts = {
-            "text": self.text if self.text or self.content_type == "text" else None,
+            "text": said if said or self.content_type == "text" else None,
             "media": self.media_id,
             "template": self.template,
             "greeting": self.greeting or None,
@@ -70,7 +70,7 @@ class ContentFields(models.Model):
         """What is wrong with it, by field, in words for its author; empty where nothing is."""
         errors: dict[str, str] = {}
         try:
-            parse(self.content)
+            parse(self.content())
         except ContentRefused as refused:
             for each in refused.problems:
                 name = each.field.partition(".")[0]

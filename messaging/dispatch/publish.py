@@ -12,7 +12,7 @@ from kombu.exceptions import BatchPublishError, OperationalError
 
 from devices.gateways import registry
 from messaging import failpoints
-from messaging.housing import SESSION_BELLS
+from messaging.bells import session_bell
 from messaging.transport import device_route
 
 log = structlog.get_logger(__name__)
@@ -38,11 +38,6 @@ def bell_of(device_id: int, *, gateway: str = "") -> str:
     if gateway in registry.session_kinds():
         return session_bell(device_id % settings.FLOTILLA_SESSION_SHARDS)
     return f"devices.http.{device_id % settings.FLOTILLA_SHARDS}"
-
-
-def session_bell(shard: int) -> str:
-    """The bell of one shard of the session devices."""
-    return f"{SESSION_BELLS}.{shard}"
 
 
 def all_bells() -> list[str]:

@@ -14,8 +14,10 @@ from urllib.parse import unquote
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import transaction
 
 from messaging.media import images
+from messaging.media.discarding import alone_with
 from messaging.media.fetch import fetch
 from messaging.media.kinds import Kind, sniff, tidy_name
 from messaging.media.models import MediaFile, path_of
@@ -43,19 +45,21 @@ def keep(*, owner: User, data: bytes, name: str, kind: str = "") -> MediaFile:
         raise too_large()
     fit = _fit(data, name=name, kind=kind)
     sha256 = hashlib.sha256(fit.data).hexdigest()
-    write(fit.data, path_of(sha256))  # before the row, which must never promise what is not there
-    return MediaFile.objects.get_or_create(
-        owner=owner,
-        sha256=sha256,
-        kind=fit.kind,
-        defaults={
-            "mime_type": fit.mime_type,
-            "size_bytes": len(fit.data),
-            "width": fit.width,
-            "height": fit.height,
-            "name": tidy_name(name, ending=fit.ending),
-        },
-    )[0]
+    with transaction.atomic():
+        alone_with(sha256)  # somebody who removes the same must not find no row between these two
+        write(fit.data, path_of(sha256))  # before the row, which must never promise what is not there
+        return MediaFile.objects.get_or_create(
+            owner=owner,
+            sha256=sha256,
+            kind=fit.kind,
+            defaults={
+                "mime_type": fit.mime_type,
+                "size_bytes": len(fit.data),
+                "width": fit.width,
+                "height": fit.height,
+                "name": tidy_name(name, ending=fit.ending),
+            },
+        )[0]
 
 
 def keep_base64(*, owner: User, text: str, name: str, kind: str = "") -> MediaFile:

@@ -129,16 +129,14 @@ def _call(subscriber_id: int, lease: datetime, clock: Callable[[], datetime]) ->
 
 
 def _post(subscriber: Subscriber, body: bytes, *, now: datetime) -> Outcome:
-    secrets = [subscriber.secrets.get("secret", "")]
-    if subscriber.previous_until is not None and subscriber.previous_until > now:
-        secrets.append(subscriber.secrets.get("previous", ""))
-    if not secrets[0]:
+    secrets = subscriber.valid_secrets(now=now)
+    if not secrets:
         return Outcome(None, "Its secret cannot be read: FLOTILLA_FIELD_KEYS has lost a key. Make a new secret.")
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "flotilla",
         "Connection": "close",
-        **headers_for(body=body, secrets=[secret for secret in secrets if secret], now=now),
+        **headers_for(body=body, secrets=secrets, now=now),
     }
     try:
         place = outside.read_address(subscriber.url, allow=settings.FLOTILLA_OUTGOING_ALLOW, high_ports=True)

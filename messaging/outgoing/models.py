@@ -11,16 +11,15 @@ from django.utils import timezone
 
 from devices import outside
 from devices.access import Access, OwnedQuerySet
-from devices.secrets import SecretsField
+from devices.rotating import RotatingSecret
 from messaging.outgoing.kinds import SUBSCRIBABLE, Kind
 
 
-class Subscriber(models.Model):
+class Subscriber(RotatingSecret):
     """An address that is told what happens to its owner's messages, devices and runs.
 
-    ``secrets`` holds ``secret`` and, while a rotation lasts (until ``previous_until``), ``previous``: calls are signed
-    with both. ``failing_since`` is set from a call that failed until one succeeds; until ``held_until`` nothing is
-    tried. ``lease_until`` says that a process is at it.
+    While a rotation of its secret lasts, calls are signed with both. ``failing_since`` is set from a call that failed
+    until one succeeds; until ``held_until`` nothing is tried. ``lease_until`` says that a process is at it.
     """
 
     access = Access(owner="owner")
@@ -34,10 +33,6 @@ class Subscriber(models.Model):
         models.CharField(max_length=40, choices=[(kind.value, kind.label) for kind in SUBSCRIBABLE]),
         verbose_name="events",
         help_text="What it is told.",
-    )
-    secrets = SecretsField(blank=True, default=dict, editable=False)
-    previous_until = models.DateTimeField(
-        null=True, blank=True, editable=False, help_text="Until when the secret before this one signs as well."
     )
     enabled = models.BooleanField(default=True, help_text="Nothing that happens while it is disabled is told later.")
     disabled_reason = models.CharField(max_length=300, blank=True, default="", editable=False)

@@ -1,44 +1,19 @@
-"""What people do with subscribers: give them a secret, change it, try them out, tell something again."""
+"""What people do with subscribers: try them out, call them again, tell something again."""
 
 from __future__ import annotations
 
-import secrets as tokens
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 from django.db import transaction
 
-from devices.secrets import Secrets
 from messaging.outgoing.kinds import Kind
 from messaging.outgoing.models import Delivery, Subscriber
 
 log = structlog.get_logger(__name__)
 
-KEEP_SECRET_HOURS = 24
-"""For so long calls are signed with the old secret as well, unless told otherwise."""
 REPLAYED_AT_ONCE = 10_000
-
-
-def equip(subscriber: Subscriber) -> str:
-    """Give a new, unsaved subscriber its secret, and return it: it is readable this once."""
-    secret = tokens.token_urlsafe(32)
-    subscriber.secrets = Secrets({"secret": secret})
-    return secret
-
-
-def rotate(*, subscriber: Subscriber, now: datetime, keep_hours: float = KEEP_SECRET_HOURS) -> str:
-    """A new secret; calls are signed with both for another ``keep_hours``. Zero: with the new one alone."""
-    secret = tokens.token_urlsafe(32)
-    with transaction.atomic():
-        locked = Subscriber.objects.select_for_update(no_key=True).get(pk=subscriber.pk)
-        before = locked.secrets.get("secret", "") if keep_hours > 0 else ""
-        locked.secrets = Secrets({"secret": secret, **({"previous": before} if before else {})})
-        locked.previous_until = now + timedelta(hours=keep_hours) if before else None
-        locked.save(update_fields=["secrets", "previous_until"])
-    subscriber.previous_until = locked.previous_until
-    log.info("outgoing.rotated", subscriber_id=subscriber.pk)
-    return secret
 
 
 def resume(*, subscriber: Subscriber) -> None:

@@ -13,7 +13,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from devices.gateways.base import Reply
+from devices.gateways.news import Reply
 from leads.models import Lead
 from messaging import halting
 from messaging.inbound import store_replies

@@ -13,12 +13,13 @@ from campaigns import answers, guarding, reports, routing, services, trying
 from campaigns.models import AnswerCount, Run, RunState, Unassigned, Variant
 from campaigns.running import batches_of
 from campaigns.variants import bucket_of, ranges, split_limit, within
-from devices.gateways.base import Reply
+from devices.gateways.news import Reply
 from devices.models import Device
 from leads.models import Lead, Segment
 from messaging.dispatch.release import release_round
 from messaging.dispatch.send import Result
 from messaging.inbound import store_replies
+from messaging.media.models import MediaFile
 from messaging.models import Batch, BatchState, Message
 from messaging.services import SendRefused
 from tests.api_support import V1, caller, fields_of, problem
@@ -277,6 +278,19 @@ def test_feature_20_content_with_fallbacks_choices_and_a_greeting_reaches_the_ph
 def test_feature_20_a_draft_says_what_is_wrong_with_its_content(change, field):
     answer = caller().post(f"{V1}/campaigns", {"name": "n", "text": "t", **change})
     assert field in fields_of(problem(answer, 400, "invalid"))
+
+
+def test_feature_20_a_template_may_stand_below_a_picture_and_a_text_may_not():
+    me = make_user()
+    media = MediaFile.objects.create(
+        owner=me, kind="image", name="x.jpg", mime_type="image/jpeg", size_bytes=3, sha256="ab" * 32
+    )
+    body = {"name": "n", "text": "", "content_type": "template", "media": media.pk,
+            "template": {"name": "order_sent", "language": "en", "parameters": ["{{ name }}"]}}  # fmt: skip
+    made = caller(me).post(f"{V1}/campaigns", body)
+    assert made.status_code == 201, made.content
+    answer = caller(me).post(f"{V1}/campaigns", {"name": "n", "text": "", "content_type": "video", "media": media.pk})
+    assert "media" in fields_of(problem(answer, 400, "invalid"))
 
 
 # -- 21: errors, estimates (tests/campaigns/test_estimates.py), expiry -------------------------------------------------

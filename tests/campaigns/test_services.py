@@ -17,7 +17,7 @@ from messaging import fanout
 from messaging.models import Batch, BatchState, Message
 from messaging.services import end_batch, wrap_up
 from tests.factories import make_campaign, make_device, make_leads, make_pool, make_user
-from tests.messaging.test_worker import ROOT, database_url
+from tests.programs import ROOT, database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -23,7 +23,7 @@ from config.backup import sealing
 from config.backup.problems import BackupProblem
 from config.chaos import gateway as forgetful
 from devices.clients import ClientRegistry
-from devices.gateways.base import Receipt
+from devices.gateways.news import Receipt
 from devices.models import Device
 from messaging import halting, look_ups
 from messaging.dispatch.pool import Pool, shared_pool

@@ -32,7 +32,7 @@ def test_it_never_measures_on_servers_that_are_not_its_own():
     """It empties tables: the inner half of the command must refuse whatever stack it finds itself in."""
     answer = bench("release", "--on-these-servers", **{k: os.environ[k] for k in ("DATABASE_URL", "REDIS_URL")})
     assert answer.returncode == 1
-    assert "empty the database of your stack" in answer.stderr
+    assert "destroy the data of your stack" in answer.stderr
 
 
 @pytest.mark.slow

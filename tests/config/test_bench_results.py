@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import packages_distributions
 
 import pytest
 from rich.console import Console
@@ -15,7 +17,7 @@ from config.bench.chart import draw
 from config.bench.memory import peak_bytes, restart_peak
 from config.bench.pacing import Allowed, read
 from config.bench.results import BenchFailed, Goal, Line
-from config.bench.stage import Sample, rate
+from config.bench.stage import BENCH, Sample, rate
 
 
 def line(**fields) -> Line:
@@ -106,6 +108,13 @@ def test_peak_memory_sees_what_was_taken_and_given_back():
     del taken
     assert peak_bytes(os.getpid()) - before > 60 * 2**20
     assert restart_peak() < before + 60 * 2**20
+
+
+def test_no_bench_takes_the_name_of_a_package_away_from_the_workers():
+    """Their search path begins with the folder of the benches: flower.py there once gave them all of Django."""
+    ours = {file.stem for file in BENCH.iterdir() if file.suffix == ".py" or (file / "__init__.py").exists()}
+    taken = ours & ({*packages_distributions()} | sys.stdlib_module_names)
+    assert not taken, f"rename config/bench/{'.py, '.join(taken)}.py"
 
 
 def test_a_process_that_is_gone_has_no_peak():

@@ -11,10 +11,14 @@ from config import deleting
 from devices.models import Device
 from leads import services as leads
 from leads.models import Lead
+from messaging.media import attaching
+from messaging.media.models import MediaFile
+from messaging.media.store import keep
 from messaging.models import Attempt, Batch, InboundMessage, Message, Stream
 from messaging.removing import RemovalRefused
 from messaging.services import send_single
-from sequences.models import Enrolment, Sequence
+from sequences import editing
+from sequences.models import Enrolment, Sequence, Step
 from tests.api_support import V1, at_once, caller, problem
 from tests.factories import make_batch, make_campaign, make_device, make_leads, make_user, messages_of
 from tests.messaging.recount import assert_counters_hold
@@ -145,3 +149,69 @@ def test_the_pages_warn_with_the_counts_and_delete():
     team = Client()
     team.force_login(make_user(role="team"))
     assert team.get(f"/admin/devices/device/{make_device(owner=owner).pk}/delete/").status_code in {302, 403, 404}
+
+
+@pytest.fixture
+def files(settings, tmp_path):
+    """Where attachments are stored."""
+    settings.MEDIA_ROOT = tmp_path
+    attaching.forget()
+    yield tmp_path
+    attaching.forget()
+
+
+def test_a_file_goes_once_nobody_means_to_send_it_and_its_bytes_with_the_last_row(files):
+    client = caller()
+    mine = keep(owner=client.user, data=b"%PDF-1.7 price list", name="prices.pdf")
+    theirs = keep(owner=make_user(), data=b"%PDF-1.7 price list", name="list.pdf")
+    address = f"{V1}/media/{mine.pk}"
+    problem(caller().delete(address), 404, "not_found")
+
+    campaign = make_campaign(owner=client.user, content_type="document", media=mine)
+    assert "The campaign" in problem(client.delete(address), 422, "in_use")["detail"]
+    campaign.delete()
+    sequence = Sequence.objects.create(owner=client.user, name="Welcome")
+    step = Step.objects.create(sequence=sequence, position=1, content_type="document", media=mine)
+    assert "Step 1 of the sequence" in problem(client.delete(address), 422, "in_use")["detail"]
+    sequence.version = editing.make_version(sequence, by=client.user, now=timezone.now())
+    sequence.save()
+    step.delete()
+    assert "in force" in problem(client.delete(address), 422, "in_use")["detail"]
+    sequence.version = editing.make_version(sequence, by=client.user, now=timezone.now())
+    sequence.save()
+    batch = make_batch(owner=client.user, devices=[make_device(owner=client.user)], leads=1)
+    Batch.objects.filter(pk=batch.pk).update(content={"type": "document", "media": mine.pk})
+    assert "wait to be sent" in problem(client.delete(address), 422, "in_use")["detail"]
+    assert mine.path.exists()
+    Stream.objects.filter(batch=batch).update(is_open=False)
+
+    assert client.delete(address).status_code == 204
+    assert theirs.path.read_bytes() == b"%PDF-1.7 price list"
+    problem(client.get(address), 404, "not_found")
+    browser = Client()
+    browser.force_login(theirs.owner)
+    page = f"/admin/messaging/mediafile/{theirs.pk}/delete/"
+    assert "What was sent with it stays sent" in browser.get(page).content.decode()
+    browser.post(page, {"confirmed": "yes"})
+    assert not MediaFile.objects.exists()
+    assert not theirs.path.exists()
+
+
+def test_a_file_that_comes_while_the_same_one_goes_keeps_its_bytes(files):
+    owner, other = make_user(), make_user()
+    first = keep(owner=owner, data=b"%PDF-1.7 x", name="x.pdf")
+
+    def turn(number: int) -> None:
+        if number:
+            keep(owner=other, data=b"%PDF-1.7 x", name="x.pdf")
+        else:
+            for media in MediaFile.objects.filter(owner=owner):
+                deleting.delete_media(media=media, by=owner)
+
+    for _ in range(5):
+        keep(owner=owner, data=b"%PDF-1.7 x", name="x.pdf")
+        at_once(2, turn)
+        assert first.path.read_bytes() == b"%PDF-1.7 x"
+        for media in MediaFile.objects.all():
+            deleting.delete_media(media=media, by=owner)
+        assert not first.path.exists()

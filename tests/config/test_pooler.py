@@ -29,9 +29,8 @@ from config.stack.places import database_account
 from leads.models import Lead
 from messaging.models import Message
 from messaging.states import State
-from tests.config.program_support import ROOT, worker_and_beat
 from tests.factories import make_campaign, make_leads, make_pool, make_user
-from tests.messaging.test_worker import database_url
+from tests.programs import ROOT, database_url, worker_and_beat
 from tests.simulator_process import running_simulator, wait_until
 
 PROGRAM = shutil.which("pgbouncer", path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin")))

@@ -25,10 +25,9 @@ from config.stack.errors import StackError
 from config.stack.sentinels import watched_from_url
 from messaging.models import Message
 from messaging.states import State
-from tests.config.program_support import ROOT, worker_and_beat
 from tests.factories import make_campaign, make_leads, make_pool, make_user
-from tests.messaging.test_worker import database_url
 from tests.messaging.transport.server import BINARY
+from tests.programs import ROOT, database_url, worker_and_beat
 from tests.simulator_process import running_simulator, wait_until
 
 PASSWORD, SENTINEL_PASSWORD = "of the servers", "of the sentinels"

@@ -30,7 +30,7 @@ ADA = {"phone": "012-345 6789", "name": "Ada  Lovelace", "niches": ["coffee"], "
 
 def make_source(owner: User | None = None, **fields: Any) -> tuple[LeadSource, str]:
     source = LeadSource(owner=owner or make_user(), **{"name": "Form", "region": "MY", **fields})
-    secret = sources.equip(source)
+    secret = source.equip()
     source.save()
     return source, secret
 
@@ -233,13 +233,13 @@ def test_the_admin_makes_a_source_shows_its_secret_and_changes_it():
     client.force_login(staff)
     form = {"name": "Form", "enabled": "on", "region": "my", "consent_source": "", "rate_per_minute": "60"}
     page = client.post("/admin/leads/leadsource/add/", form)
-    (secret,) = re.findall(r'id="source-secret">([^<]+)<', page.content.decode())
+    (secret,) = re.findall(r'id="new-secret">([^<]+)<', page.content.decode())
     source = LeadSource.objects.get(owner=staff)
     assert post(source, secret, ADA).status_code == 201
     assert secret not in client.get(f"/admin/leads/leadsource/{source.pk}/change/").content.decode()
     assert client.get("/admin/leads/leadsource/").status_code == 200
     page = client.post(f"/admin/leads/leadsource/{source.pk}/rotate_secret/", {"confirmed": "yes"}, follow=True)
-    (new,) = re.findall(r'id="source-secret">([^<]+)<', page.content.decode())
+    (new,) = re.findall(r'id="new-secret">([^<]+)<', page.content.decode())
     assert (new != secret, post(source, new, ADA).status_code) == (True, 200)
     for role, code in (("team", 403), ("ops", 403)):
         other = Client()

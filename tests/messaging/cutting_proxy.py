@@ -11,10 +11,12 @@ from pathlib import Path
 
 from django.db import connection
 
+from tests.proxy import Proxy, end
+
 CLAIM = b"EXECUTE flotilla_claim"
 
 
-class CuttingProxy:
+class CuttingProxy(Proxy):
     """Forwards bytes. :meth:`arm` makes it cut the next connection that sends ``command``, once.
 
     ``swallow``: the server carries it out and its answer is lost. ``drop``: it never reaches the server.
@@ -23,18 +25,14 @@ class CuttingProxy:
 
     def __init__(self, folder: Path) -> None:
         params = connection.settings_dict
-        self._host, self._port = params["HOST"], int(params.get("PORT") or 5432)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(folder / f".s.PGSQL.{self._port}"))
-        self._listener.listen()
-        self._threads: list[threading.Thread] = []
-        self._sockets: list[socket.socket] = []
+        host, port = params["HOST"], int(params.get("PORT") or 5432)
+        name = f".s.PGSQL.{port}"
         self._late: tuple[socket.socket, bytes] | None = None
         self._deaf: set[socket.socket] = set()
         self._answered = threading.Event()
         self._mode, self._command = "", b""
         self.folder = folder
-        self._start(self._accept)
+        super().__init__(f"{host}/{name}" if host.startswith("/") else (host, port), at=str(folder / name))
 
     def arm(self, mode: str, *, command: bytes = CLAIM) -> None:
         self._mode, self._command = mode, command
@@ -46,41 +44,15 @@ class CuttingProxy:
         server.sendall(data)
         assert self._answered.wait(10)
 
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for sock in self._sockets:
-            _end(sock)
-        for thread in self._threads:
-            thread.join(10)
-        for sock in self._sockets:
-            sock.close()
-
-    def _start(self, work, *arguments) -> None:
-        thread = threading.Thread(target=work, args=arguments)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client = self._listener.accept()[0]
-                unix = self._host.startswith("/")
-                server = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
-                self._sockets += [client, server]
-                server.connect(f"{self._host}/.s.PGSQL.{self._port}" if unix else (self._host, self._port))
-                self._start(self._up, client, server)
-                self._start(self._down, server, client)
-
-    def _up(self, client: socket.socket, server: socket.socket) -> None:
+    def up(self, client: socket.socket, server: socket.socket) -> None:
+        """Until the command comes, everything."""
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
                 if self._mode and self._command in data:
                     self._cut(client, server, data)
                     return
                 server.sendall(data)
-        _end(server)
+        end(server)
 
     def _cut(self, client: socket.socket, server: socket.socket, data: bytes) -> None:
         mode, self._mode = self._mode, ""
@@ -90,25 +62,21 @@ class CuttingProxy:
                 server.sendall(data)  # its answer ends the connection
             case "late":
                 self._late = server, data
-                _end(client)
+                end(client)
             case _:
-                _end(client)
-                _end(server)
+                end(client)
+                end(server)
 
-    def _down(self, server: socket.socket, client: socket.socket) -> None:
+    def down(self, server: socket.socket, client: socket.socket) -> None:
+        """Everything but the answer to the command."""
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
                 if server in self._deaf:
                     self._answered.set()
                     break
                 client.sendall(data)
-        _end(client)
-        _end(server)
-
-
-def _end(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
+        end(client)
+        end(server)
 
 
 @contextlib.contextmanager
@@ -119,4 +87,4 @@ def cutting_proxy() -> Iterator[CuttingProxy]:
         try:
             yield proxy
         finally:
-            proxy.close()
+            proxy.shut()

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
-
 from devices.models import Device
 from devices.session_models import SessionShard
 from tests.factories import make_device
-from tests.messaging.test_worker import ROOT, database_url
+from tests.programs import end, start_worker
 from tests.simulator_process import Simulator, wait_until
 
 KIND = "simulated_session"
@@ -30,29 +26,9 @@ QUICK = {
 
 def start_host(simulator: Simulator, log: Path, **environment: str) -> subprocess.Popen[bytes]:
     """A session host, as the stack starts it."""
-    env = {
-        **os.environ,
-        "DATABASE_URL": database_url(),
-        "REDIS_URL": settings.REDIS_URL,
-        "FLOTILLA_GATEWAY_URLS": f"simulator={simulator.url},{KIND}={simulator.url}",
-        **QUICK,
-        **environment,
-    }
-    argv = [sys.executable, "-m", "celery", "-A", "config", "worker", "-P", "threads", "-c", "8", "-l", "INFO"]
-    argv += ["-Q", "devices.session", "-n", f"{log.stem}@%h", "--without-gossip", "--without-mingle"]
-    with log.open("ab") as file:
-        return subprocess.Popen(argv, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
-
-
-def end(process: subprocess.Popen[bytes]) -> int:
-    """End it politely; its exit status."""
-    if process.poll() is None:
-        process.terminate()
-    try:
-        return process.wait(40)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait(10)
+    urls = f"simulator={simulator.url},{KIND}={simulator.url}"
+    environment = {"FLOTILLA_GATEWAY_URLS": urls, **QUICK, **environment}
+    return start_worker(simulator, log, queues=["devices.session"], **environment)
 
 
 @contextmanager

@@ -10,14 +10,14 @@ from config.api.tokens import make_token
 from messaging.dispatch.publish import all_bells
 from messaging.models import Batch
 from tests.factories import make_campaign, make_leads, make_pool, make_user
-from tests.messaging.test_failpoints import broker, worker  # noqa: F401 - the fixture
-from tests.messaging.test_worker import ticking, wait_for_the_end
+from tests.messaging.corridor import ticking, wait_for_the_end
+from tests.programs import worker
 from tests.simulator_process import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
-def test_a_request_is_named_from_the_api_call_to_the_gateway_call(broker, simulator, tmp_path):  # noqa: F811
+def test_a_request_is_named_from_the_api_call_to_the_gateway_call(broker, simulator, tmp_path):
     owner = make_user()
     pool, _ = make_pool(owner=owner, devices=3)
     make_leads(9, owner=owner)

@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 from django.conf import settings as django_settings
 
-from devices.gateways import registry
-from devices.gateways.simulated_session import SimulatedSessionDriver
 from tests.factories import make_batch, make_user
+from tests.messaging.corridor import ticking, verdict_on, wait_for_the_end
 from tests.messaging.session_support import (
-    KIND,
     holders,
     make_session_device,
     session_host,
     sessions,
     wait_for_shares,
 )
-from tests.messaging.test_worker import broker, ticking, verdict_on, wait_for_the_end  # noqa: F401 - a fixture
+from tests.proxy import proxy
 from tests.simulator_process import wait_until
-from tests.tcp_wall import wall
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(autouse=True)
-def house(settings, broker) -> Iterator[None]:  # noqa: F811 - the fixture
-    settings.FLOTILLA_SESSION_SHARDS = 4
-    registry.register(SimulatedSessionDriver())
-    yield
-    registry._BY_KIND.pop(KIND)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("simulated_sessions"),
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+]
 
 
 def test_sessions_go_to_the_host_that_hears_and_stay_where_nobody_does(simulator, tmp_path):
     address = urlsplit(django_settings.REDIS_URL)
     owner = make_user()
     devices = [make_session_device(owner=owner) for _ in range(8)]
-    with wall((address.hostname, address.port)) as wire, wall((address.hostname, address.port)) as other_wire:
+    with proxy((address.hostname, address.port)) as wire, proxy((address.hostname, address.port)) as other_wire:
 
         def url(port: int) -> str:
             return address._replace(netloc=f":{address.password}@127.0.0.1:{port}").geturl()

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from devices import hook_keys
 from devices.gateways import registry
-from devices.gateways.base import DeviceEvent
+from devices.gateways.news import DeviceEvent
 from devices.models import BANNED, LOGGED_OUT, Device, DeviceState
 from messaging.device_news import FRESH, apply_device_events
 from messaging.dispatch.release import release_next

@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-import redis
 from celery import current_app
 from django.conf import settings as django_settings
 from django.utils import timezone
@@ -23,8 +22,10 @@ from messaging import failpoints
 from messaging.dispatch.publish import all_bells
 from messaging.models import Attempt, Batch, Message, Stream
 from messaging.states import State
+from tests import programs
 from tests.factories import make_batch, make_campaign, make_leads, make_pool, make_user
-from tests.messaging.test_worker import ROOT, database_url, ticking, wait_for_the_end
+from tests.messaging.corridor import ticking, wait_for_the_end
+from tests.programs import ROOT
 from tests.simulator_process import Simulator, wait_until
 
 LEASE_SECONDS = 2  # of whoever is about to die; who comes after may be as slow as the machine
@@ -110,39 +111,10 @@ def test_a_nap_is_of_one_thread_and_says_nothing():
 with_workers = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
-@pytest.fixture
-def broker(settings) -> Iterator[redis.Redis]:
-    settings.FLOTILLA_REPUBLISH_SECONDS = 1
-    with redis.Redis.from_url(django_settings.REDIS_URL) as client:
-        client.flushall()
-        yield client
-        client.flushall()
-
-
-@contextmanager
-def worker(
-    simulator: Simulator, log: Path, *, queues: Sequence[str], threads: int = 4, armed: str = ""
-) -> Iterator[subprocess.Popen]:
-    """A worker with failpoints, dead at the end."""
-    env = {
-        **os.environ,
-        "DATABASE_URL": database_url(),
-        "REDIS_URL": django_settings.REDIS_URL,
-        "FLOTILLA_GATEWAY_URLS": f"simulator={simulator.url}",
-        failpoints.VARIABLE: armed,
-    }
-    if armed:
-        env["FLOTILLA_LEASE_SECONDS"] = str(LEASE_SECONDS)
-    argv = [sys.executable, "-m", "celery", "-A", "config", "worker", "-P", "threads", "-c", str(threads)]
-    argv += ["-Q", ",".join(queues), "-n", f"{log.stem}@%h", "--without-gossip", "--without-mingle", "-l", "INFO"]
-    with log.open("wb") as file:
-        process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
-        try:
-            wait_until(lambda: " ready." in log.read_text(), what="the worker to be ready", seconds=60)
-            yield process
-        finally:
-            process.kill()
-            process.wait(10)
+def worker(simulator: Simulator, log: Path, *, queues: Sequence[str], threads: int = 4, armed: str = "") -> Any:
+    """A worker with failpoints, killed at the end: it may be one that sleeps."""
+    more = {failpoints.VARIABLE: armed, **({"FLOTILLA_LEASE_SECONDS": str(LEASE_SECONDS)} if armed else {})}
+    return programs.worker(simulator, log, queues=queues, threads=threads, polite=False, **more)
 
 
 def died_at(process: subprocess.Popen, log: Path, name: str) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
 from django.db import connection
 
-from devices.gateways import registry
-from devices.gateways.simulated_session import SimulatedSessionDriver
 from devices.models import Device
 from devices.session_models import SessionHost
 from messaging.models import Attempt, Message
 from messaging.states import State
 from tests.factories import make_batch, make_pool, make_user
+from tests.messaging.corridor import ticking, verdict_on, wait_for_the_end
 from tests.messaging.session_support import (
     KIND,
     make_session_device,
@@ -23,20 +21,17 @@ from tests.messaging.session_support import (
     sessions,
     wait_for_shares,
 )
-from tests.messaging.test_worker import broker, device_worker, ticking, verdict_on, wait_for_the_end  # noqa: F401
+from tests.programs import device_worker
 from tests.simulator_process import Simulator, wait_until
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("simulated_sessions"),
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+]
 
 POOL_THREADS = 8
-
-
-@pytest.fixture(autouse=True)
-def house(settings, broker) -> Iterator[None]:  # noqa: F811 - the fixture
-    settings.FLOTILLA_SESSION_SHARDS = 4
-    registry.register(SimulatedSessionDriver())
-    yield
-    registry._BY_KIND.pop(KIND)
 
 
 def sockets_to(simulator: Simulator, pid: int) -> int:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devices.gateways import registry
-from devices.gateways.base import Receipt
+from devices.gateways.news import Receipt
 from messaging.dispatch import recover
 from messaging.dispatch.release import release_next
 from messaging.models import Attempt, Message, Stream, WaitingReceipt

@@ -12,7 +12,8 @@ from config import alerts
 from devices import services
 from devices.clients import ClientRegistry, RefreshFailed
 from devices.gateways import registry
-from devices.gateways.base import Accepted, DeviceEvent
+from devices.gateways.base import Accepted
+from devices.gateways.news import DeviceEvent
 from devices.gateways.simulated_session import SimulatedSessionDriver
 from devices.models import Device, DeviceState
 from devices.session_models import Incident
@@ -30,7 +31,6 @@ from messaging.why import why_not_sent
 from tests.api_support import published
 from tests.factories import make_batch, make_device, make_user, messages_of
 from tests.messaging.session_support import KIND, command, make_session_device, sessions
-from tests.messaging.test_worker import broker  # noqa: F401 - a fixture
 from tests.simulator_process import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -116,7 +116,7 @@ def test_an_incident_that_lasts_is_told_once(settings):
     assert "300 devices" in mail.outbox[0].body
 
 
-def test_a_refresh_goes_to_whoever_holds_the_session(broker, pool, clients):  # noqa: F811 - the fixture
+def test_a_refresh_goes_to_whoever_holds_the_session(broker, pool, clients):
     session, platform = make_session_device(owner=make_user()), make_device(owner=make_user())
     assert services.ask_refresh(devices=Device.objects.all()) == 2
     assert refreshing.pass_on(pool=pool) == 2

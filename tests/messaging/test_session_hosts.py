@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from devices import services
-from devices.gateways import registry
-from devices.gateways.simulated_session import SimulatedSessionDriver
 from devices.models import Device, DeviceState
 from devices.session_models import Incident, SessionHost, SessionShard
 from messaging import refreshing
@@ -18,8 +15,8 @@ from messaging.models import Batch, InboundMessage, Message
 from messaging.receipts import match_waiting
 from messaging.states import State
 from tests.factories import make_batch, make_user, messages_of
+from tests.messaging.corridor import sent, ticking, verdict_on, wait_for_the_end
 from tests.messaging.session_support import (
-    KIND,
     command,
     end,
     holders,
@@ -29,19 +26,14 @@ from tests.messaging.session_support import (
     start_host,
     wait_for_shares,
 )
-from tests.messaging.test_worker import broker, sent, ticking, verdict_on, wait_for_the_end  # noqa: F401 - a fixture
 from tests.simulator_process import wait_until
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(240)]
-
-
-@pytest.fixture(autouse=True)
-def house(settings, broker) -> Iterator[None]:  # noqa: F811 - the fixture
-    """The kind of session that these tests use is known here, as it is to the hosts."""
-    settings.FLOTILLA_SESSION_SHARDS = 4
-    registry.register(SimulatedSessionDriver())
-    yield
-    registry._BY_KIND.pop(KIND)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("simulated_sessions"),
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+]
 
 
 def all_read(batch: Batch) -> bool:

@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from devices.gateways import registry
-from devices.gateways.base import Receipt
+from devices.gateways.news import Receipt
 from devices.gateways.simulator import SimulatorDriver
 from leads.models import Lead
 from messaging.checks import gateways_are_known

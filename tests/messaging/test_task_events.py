@@ -15,8 +15,8 @@ from messaging.models import Message
 from messaging.states import State
 from messaging.task_events import CalmDispatcher, SendFailed, silence
 from tests.factories import make_batch, make_pool, make_user
-from tests.messaging.test_failpoints import broker, worker  # noqa: F401 - the fixture
-from tests.messaging.test_worker import ticking, wait_for_the_end
+from tests.messaging.corridor import ticking, wait_for_the_end
+from tests.programs import worker
 from tests.simulator_process import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -45,7 +45,7 @@ def watching() -> Iterator[list[dict[str, Any]]]:
         thread.join(20)
 
 
-def test_a_monitor_sees_sends_and_failures_and_no_ticks_and_can_stop_nothing(broker, simulator, tmp_path):  # noqa: F811
+def test_a_monitor_sees_sends_and_failures_and_no_ticks_and_can_stop_nothing(broker, simulator, tmp_path):
     owner = make_user()
     _, devices = make_pool(owner=owner, devices=3)
     simulator.add_faults({"fault": "reject", "device": devices[0].credentials["token"]})

@@ -5,131 +5,27 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
-from urllib.parse import quote
 
 import pytest
-import redis
 from django.conf import settings as django_settings
-from django.db import connection
 from django.utils import timezone
 
-from config.demo.verdict import Verdict, judge
 from devices.gateways import registry
 from messaging import halting
-from messaging.dispatch import recover
-from messaging.dispatch.publish import Released, all_bells, publish
-from messaging.dispatch.release import release_due, release_next
-from messaging.models import Attempt, Batch, Message
-from messaging.services import counts_of, wrap_up
-from messaging.settling import settle_due
+from messaging.dispatch.publish import Released, publish
+from messaging.dispatch.release import release_next
+from messaging.models import Attempt, Message
+from messaging.services import counts_of
 from messaging.states import State
 from tests.api_support import published
 from tests.factories import make_batch, make_device, make_pool, make_user, messages_of
-from tests.simulator_process import Simulator, wait_until
+from tests.messaging.corridor import sent, ticking, verdict_on, wait_for_the_end
+from tests.programs import CELERY, ROOT, database_url, device_worker
+from tests.simulator_process import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def database_url() -> str:
-    """The test database, for a process of its own."""
-    params = connection.settings_dict
-    user = quote(params["USER"], safe="")
-    password = f":{quote(params['PASSWORD'], safe='')}" if params["PASSWORD"] else ""
-    host, port = params["HOST"], params.get("PORT") or ""
-    if host.startswith("/"):
-        tail = f"?host={quote(host, safe='')}" + (f"&port={port}" if port else "")
-        return f"postgresql://{user}{password}@/{params['NAME']}{tail}"
-    return f"postgresql://{user}{password}@{host}{f':{port}' if port else ''}/{params['NAME']}"
-
-
-@contextmanager
-def device_worker(
-    simulator: Simulator, log: Path, *, threads: int = 8, **environment: str
-) -> Iterator[subprocess.Popen]:
-    """One worker over all bells, stopped (or found dead) at the end."""
-    env = {
-        **os.environ,
-        "DATABASE_URL": database_url(),
-        "REDIS_URL": django_settings.REDIS_URL,
-        "FLOTILLA_GATEWAY_URLS": f"simulator={simulator.url}",
-        "FLOTILLA_LOG_LEVEL": "INFO",
-        **environment,
-    }
-    argv = [sys.executable, "-m", "celery", "-A", "config", "worker", "-P", "threads", "-c", str(threads)]
-    argv += ["-Q", ",".join(all_bells()), "-n", f"{log.stem}@%h", "--without-gossip", "--without-mingle", "-l", "INFO"]
-    with log.open("wb") as file:
-        process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
-        try:
-            wait_until(lambda: " ready." in log.read_text(), what="the worker to be ready", seconds=60)
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(10)
-
-
-@contextmanager
-def ticking() -> Iterator[None]:
-    """Release, recovery and wrap-up as beat does them, only more often."""
-    stop = threading.Event()
-
-    def run() -> None:
-        try:
-            while not stop.wait(0.1):
-                release_due()
-                recover.expire_leases()
-                recover.republish_unclaimed()
-                recover.unstick_queued()
-                settle_due()
-                wrap_up(now=timezone.now())
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(30)
-
-
-@pytest.fixture
-def broker(settings) -> Iterator[redis.Redis]:
-    settings.FLOTILLA_REPUBLISH_SECONDS = 1
-    client = redis.Redis.from_url(django_settings.REDIS_URL)
-    client.flushall()
-    yield client
-    client.flushall()
-    client.close()
-
-
-def sent(batch: Batch) -> int:
-    return counts_of([batch.pk])[batch.pk].sent
-
-
-def wait_for_the_end(batch: Batch, *, seconds: float = 60) -> None:
-    def ended() -> bool:
-        batch.refresh_from_db()
-        return batch.state == "finished"
-
-    wait_until(ended, what=f"batch to end, {counts_of([batch.pk])}", seconds=seconds)
-
-
-def verdict_on(batch: Batch, simulator: Simulator) -> Verdict:
-    return judge(batch_id=batch.pk, entries=simulator.ledger())
 
 
 def test_a_batch_reaches_every_phone_once_and_devices_come_and_go(broker, simulator, tmp_path):
@@ -217,7 +113,7 @@ def test_whoever_starts_after_a_kill_recovers_without_any_tick(broker, simulator
 
 
 def test_beat_asks_for_a_recovery_before_its_first_tick(broker, tmp_path):
-    argv = [sys.executable, "-m", "celery", "-A", "config", "beat", "-s", str(tmp_path / "schedule"), "--pidfile="]
+    argv = [*CELERY, "beat", "-s", str(tmp_path / "schedule"), "--pidfile="]
     env = {**os.environ, "DATABASE_URL": database_url(), "REDIS_URL": django_settings.REDIS_URL}
     process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     try:

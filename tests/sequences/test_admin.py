@@ -191,8 +191,8 @@ def test_a_step_sends_whatever_a_batch_can_and_says_what_is_wrong_with_it() -> N
     )  # fmt: skip
     sequence = Sequence.objects.get(owner=me)
     one, two = sequence.steps.order_by("position")
-    assert one.content == {"type": "text", "text": "Hello", "greeting": "en"}
-    assert two.content["type"] == "template"
+    assert one.content() == {"type": "text", "text": "Hello", "greeting": "en"}
+    assert two.content()["type"] == "template"
     services.activate(sequence=sequence, by=me, now=timezone.now())
     text = client.get(f"{LIST}{sequence.pk}/change/").content.decode()
     assert "Template order_sent" in text

@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from devices.clients import ClientRegistry
-from devices.gateways.base import Reply
+from devices.gateways.news import Reply
 from leads.models import Lead
 from messaging import inbound
 from messaging.dispatch.pool import Pool

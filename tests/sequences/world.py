@@ -19,7 +19,7 @@ from django.db.models import Min
 from django.utils import timezone
 
 from devices.clients import ClientRegistry
-from devices.gateways.base import Reply
+from devices.gateways.news import Reply
 from devices.models import Device
 from leads.models import Lead
 from messaging import inbound

@@ -24,10 +24,10 @@ from typing import Any
 import psycopg2
 
 from devices import session_store
-from devices.gateways.base import News
 from devices.gateways.neonize_events import parts_of_jid
 from devices.gateways.neonize_library import load
 from devices.gateways.neonize_session import Session
+from devices.gateways.news import News
 
 CLOSED = "http://127.0.0.1:9"
 STEPS = 6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ from config.bench.kind import Bench
 from config.bench.registry import BENCHES, BY_NAME
 from config.bench.results import BenchFailed, Line
 from config.bench.stage import Stage
+from config.management.own_servers import on_own_servers, perform, refuse_other_servers
 from config.stack.children import Children
-from config.stack.errors import StackError
-from config.stack.full import call, migrate
-from config.stack.interrupts import Interrupted, Interrupts
+from config.stack.interrupts import Interrupts
 from config.stack.local import LocalStack
 from config.stack.places import CHECKOUT, local_root
 
@@ -48,73 +46,47 @@ class Command(BaseCommand):
             raise CommandError(f"There is no bench {unknown[0]!r}. Known: {', '.join(BY_NAME)}.")
         if chart and names and "queues" not in names:
             raise CommandError("The chart is drawn from the bench “queues”: name it too, or none.")
-        if on_these_servers:
-            code = _measure(names=names, into=into or local_root() / "bench", chart=chart)
-        else:
-            code = _on_own_servers(names=names, into=into or local_root() / "bench", chart=chart)
-        if code:
-            sys.exit(code)
+        work = _measure if on_these_servers else _on_own_servers
+        perform(lambda interrupts: work(interrupts, names=names, into=into or local_root() / "bench", chart=chart))
 
 
 def _quick() -> bool:
     return os.environ.get("QUICK", "") not in {"", "0"}
 
 
-def _on_own_servers(*, names: list[str], into: Path, chart: bool) -> int:
-    """Start servers whose data is ours to destroy, whatever the environment names, and measure there."""
-    for name in ("DATABASE_URL", "REDIS_URL"):
-        os.environ.pop(name, None)
-    again = [sys.executable, str(CHECKOUT / "manage.py"), "bench", "--on-these-servers", "--into", str(into), *names]
+def _on_own_servers(interrupts: Interrupts, *, names: list[str], into: Path, chart: bool) -> int:
+    """Start servers whose data is ours to destroy, and measure there; one that dies ends it."""
+    again = ["bench", "--on-these-servers", "--into", str(into), *names, *(["--chart"] if chart else [])]
+    told = {"FLOTILLA_LOG_LEVEL": "INFO"}
     stack = LocalStack(local_root() / STACK)
-    try:
-        with Interrupts().installed() as interrupts:
-            try:
-                stack.start()
-                environment = {**stack.environment(), "FLOTILLA_LOG_LEVEL": "INFO"}
-                migrate(stack, environment=environment, say=lambda _: None)
-                again += ["--chart"] if chart else []
-                return call(again, children=stack.children, env=environment, meanwhile=interrupts.check)
-            finally:
-                interrupts.begin_ending()
-                stack.stop(hurried=interrupts.hurried)
-    except Interrupted as interrupted:
-        return 128 + interrupted.number
-    except StackError as problem:
-        raise CommandError(str(problem)) from None
+    return on_own_servers(stack, again, interrupts=interrupts, told=lambda _: told, heal=False)
 
 
-def _measure(*, names: list[str], into: Path, chart: bool) -> int:
+def _measure(interrupts: Interrupts, *, names: list[str], into: Path, chart: bool) -> int:
     """Run the benches one after the other; 1 when a goal is missed."""
-    if settings.LOCAL_DIR.name != STACK:
-        raise CommandError("This would empty the database of your stack: run it without --on-these-servers.")
+    refuse_other_servers(STACK, option="--on-these-servers")
     console = Console(highlight=False, soft_wrap=True)
     children = Children()
     lines: list[Line] = []
+    stage = Stage(
+        folder=settings.LOCAL_DIR,
+        environment=dict(os.environ),
+        children=children,
+        say=lambda text: console.print(f"[dim]{text}[/]"),
+        check=interrupts.check,
+        peers_python=os.environ.get("PEERS_PYTHON", ""),
+    )
     try:
-        with Interrupts().installed() as interrupts:
-            stage = Stage(
-                folder=settings.LOCAL_DIR,
-                environment=dict(os.environ),
-                children=children,
-                say=lambda text: console.print(f"[dim]{text}[/]"),
-                check=interrupts.check,
-                peers_python=os.environ.get("PEERS_PYTHON", ""),
-            )
-            try:
-                console.print(f"{results.machine()}{', quick' if _quick() else ''}\n")
-                for bench in [BY_NAME[name] for name in names] or BENCHES:
-                    found = _run(bench, stage=stage, console=console)
-                    results.write(
-                        folder=into, name=bench.name, lines=found, when=timezone.now().isoformat(), quick=_quick()
-                    )
-                    lines += found
-                if chart:
-                    draw(lines, path=CHART)
-            finally:
-                interrupts.begin_ending()
-                children.close(hurried=interrupts.hurried)
-    except Interrupted as interrupted:
-        return 128 + interrupted.number
+        console.print(f"{results.machine()}{', quick' if _quick() else ''}\n")
+        for bench in [BY_NAME[name] for name in names] or BENCHES:
+            found = _run(bench, stage=stage, console=console)
+            results.write(folder=into, name=bench.name, lines=found, when=timezone.now().isoformat(), quick=_quick())
+            lines += found
+        if chart:
+            draw(lines, path=CHART)
+    finally:
+        interrupts.begin_ending()
+        children.close(hurried=interrupts.hurried)
     return _tell(lines, console=console, into=into)
 
 

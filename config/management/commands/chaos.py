@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,18 +11,17 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
-from config.chaos import report, saved
+from config.chaos import report, run, saved
 from config.chaos.gather import PATIENCE_SECONDS
 from config.chaos.mutants import SECONDS, table, try_all
 from config.chaos.mutations import MUTATIONS
 from config.chaos.plan import KINDS, Plan, focused, make_plan
-from config.chaos.run import SETTINGS, Outcome, Theatre, perform
+from config.chaos.run import SETTINGS, Outcome, Theatre
+from config.management.own_servers import on_own_servers, perform, refuse_other_servers
 from config.stack.children import Children
-from config.stack.errors import StackError
-from config.stack.full import call, migrate
-from config.stack.interrupts import Interrupted, Interrupts
+from config.stack.interrupts import Interrupts
 from config.stack.local import LocalStack
-from config.stack.places import CHECKOUT, local_root
+from config.stack.places import local_root
 
 STACK = "chaos"
 SHORTEST_SECONDS = 5
@@ -71,97 +69,61 @@ class Command(BaseCommand):
         if not 1 <= patience <= 3600:
             raise CommandError(f"--patience must be from 1 to 3600, not {patience:g}.")
         if mutations is not None:
-            code = _mutate(mutations, seconds=seconds, seed=seed)
-        else:
-            plan = make_plan(seed=seed, seconds=seconds)
-            if set(only) != set(KINDS):
-                plan = focused(plan, kinds=only)
-            perform_it = _perform if on_these_servers else _on_own_servers
-            code = perform_it(plan, patience=patience, only=only)
-        if code:
-            sys.exit(code)
+            perform(lambda interrupts: _mutate(interrupts, mutations, seconds=seconds, seed=seed))
+            return
+        plan = make_plan(seed=seed, seconds=seconds)
+        if set(only) != set(KINDS):
+            plan = focused(plan, kinds=only)
+        work = _run if on_these_servers else _on_own_servers
+        perform(lambda interrupts: work(interrupts, plan, patience=patience, only=only))
 
 
-def _mutate(names: Sequence[str], *, seconds: float, seed: int) -> int:
+def _mutate(interrupts: Interrupts, names: Sequence[str], *, seconds: float, seed: int) -> int:
     """Chaos against copies of this checkout, each without one guard; 1 when one was not missed."""
     wanted = [mutation for mutation in MUTATIONS if not names or mutation.name in names]
     console = Console(highlight=False, soft_wrap=True)
-    try:
-        with Interrupts().installed() as interrupts:
-            trials = try_all(
-                wanted,
-                seconds=seconds,
-                seed=seed,
-                check=interrupts.check,
-                say=lambda text: console.print(text, markup=False),
-            )
-    except Interrupted as interrupted:
-        return 128 + interrupted.number
-    except StackError as problem:
-        raise CommandError(str(problem)) from None
+    trials = try_all(
+        wanted,
+        seconds=seconds,
+        seed=seed,
+        check=interrupts.check,
+        say=lambda text: console.print(text, markup=False),
+    )
     console.print(table(trials))
     return 0 if all(trial.as_it_should_be for trial in trials) else 1
 
 
-def _on_own_servers(plan: Plan, *, patience: float, only: Sequence[str]) -> int:
-    """Start servers whose data is ours to destroy, whatever the environment names, and start them again when harmed."""
-    for name in ("DATABASE_URL", "REDIS_URL"):
-        os.environ.pop(name, None)
-    again = [sys.executable, str(CHECKOUT / "manage.py"), "chaos", "--on-these-servers"]
-    again += ["--seconds", f"{plan.seconds:g}", "--seed", str(plan.seed), "--patience", f"{patience:g}"]
-    again += ["--only", *only]
-    stack = LocalStack(local_root() / STACK)
-    try:
-        with Interrupts().installed() as interrupts:
-
-            def look_after() -> None:
-                interrupts.check()
-                stack.heal()
-
-            try:
-                stack.start()
-                environment = {**stack.environment(), **SETTINGS, "FLOTILLA_LOG_LEVEL": "ERROR"}
-                migrate(stack, environment=environment, say=lambda _: None)
-                return call(again, children=stack.children, env=environment, meanwhile=look_after)
-            finally:
-                interrupts.begin_ending()
-                stack.stop(hurried=interrupts.hurried)
-    except Interrupted as interrupted:
-        return 128 + interrupted.number
-    except StackError as problem:
-        raise CommandError(str(problem)) from None
+def _on_own_servers(interrupts: Interrupts, plan: Plan, *, patience: float, only: Sequence[str]) -> int:
+    """Start servers whose data is ours to destroy, and start them again when harmed."""
+    again = ["chaos", "--on-these-servers", "--seconds", f"{plan.seconds:g}", "--seed", str(plan.seed)]
+    again += ["--patience", f"{patience:g}", "--only", *only]
+    told = {**SETTINGS, "FLOTILLA_LOG_LEVEL": "ERROR"}
+    return on_own_servers(LocalStack(local_root() / STACK), again, interrupts=interrupts, told=lambda _: told)
 
 
-def _perform(plan: Plan, *, patience: float, only: Sequence[str]) -> int:
+def _run(interrupts: Interrupts, plan: Plan, *, patience: float, only: Sequence[str]) -> int:
     """Run the plan on the servers of the environment; 1 when a promise was broken."""
-    if settings.LOCAL_DIR.name != STACK:
-        raise CommandError("This would destroy the data of your stack: run it without --on-these-servers.")
+    refuse_other_servers(STACK, option="--on-these-servers")
     console = Console(highlight=False, soft_wrap=True)
     children = Children()
     saved.path_of(settings.LOCAL_DIR, seed=plan.seed).unlink(missing_ok=True)
+    theatre = Theatre(
+        root=settings.LOCAL_DIR,
+        environment=dict(os.environ),
+        children=children,
+        say=lambda text: console.print(text, markup=False),
+        check=interrupts.check,
+    )
+    console.print(
+        f"[bold]Chaos[/], seed {plan.seed}: {plan.seconds:g} s, {len(plan.faults)} harms planned, "
+        f"{sum(plan.groups):,} messages in {len(plan.groups)} campaigns, half of the fleet at a gateway that "
+        f"drops no repeats; clocks: {', '.join(f'{name} {by:+.0f} s' for name, by in plan.skews.items())}"
+    )
     try:
-        with Interrupts().installed() as interrupts:
-            theatre = Theatre(
-                root=settings.LOCAL_DIR,
-                environment=dict(os.environ),
-                children=children,
-                say=lambda text: console.print(text, markup=False),
-                check=interrupts.check,
-            )
-            console.print(
-                f"[bold]Chaos[/], seed {plan.seed}: {plan.seconds:g} s, {len(plan.faults)} harms planned, "
-                f"{sum(plan.groups):,} messages in {len(plan.groups)} campaigns, half of the fleet at a gateway that "
-                f"drops no repeats; clocks: {', '.join(f'{name} {by:+.0f} s' for name, by in plan.skews.items())}"
-            )
-            try:
-                outcome = perform(theatre, plan, patience=patience)
-            finally:
-                interrupts.begin_ending()
-                children.close(hurried=interrupts.hurried)
-    except Interrupted as interrupted:
-        return 128 + interrupted.number
-    except StackError as problem:
-        raise CommandError(str(problem)) from None
+        outcome = run.perform(theatre, plan, patience=patience)
+    finally:
+        interrupts.begin_ending()
+        children.close(hurried=interrupts.hurried)
     return _tell(outcome, plan=plan, only=only, console=console)
 
 

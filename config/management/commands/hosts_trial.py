@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -14,12 +13,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.table import Table
 
+from config.management.own_servers import on_own_servers, perform, refuse_other_servers
 from config.stack.children import Children
-from config.stack.errors import StackError
-from config.stack.full import call, migrate
-from config.stack.interrupts import Interrupted, Interrupts
+from config.stack.interrupts import Interrupts
 from config.stack.local import LocalStack
-from config.stack.places import CHECKOUT, local_root
+from config.stack.places import local_root
 from config.stack.postgres import DATABASE, PORT, USER
 from config.trials.hosts import HARMS, Outcome, Trial, make_plan
 from config.trials.network import Network, address, enter_new_network, missing
@@ -46,50 +44,29 @@ class Command(BaseCommand):
     ) -> None:
         if devices < 4:
             raise CommandError(f"--devices must be 4 or more, not {devices}.")
-        try:
-            with Interrupts().installed() as interrupts:
-                if on_this_hub:
-                    code = _perform(interrupts, only=only, devices=devices, quick=quick)
-                else:
-                    code = _on_own_network(interrupts, only=only, devices=devices, quick=quick)
-        except Interrupted as interrupted:
-            code = 128 + interrupted.number
-        except StackError as problem:
-            raise CommandError(str(problem)) from None
-        if code:
-            sys.exit(code)
+        work = _perform if on_this_hub else _on_own_network
+        perform(lambda interrupts: work(interrupts, only=only, devices=devices, quick=quick))
 
 
 def _on_own_network(interrupts: Interrupts, *, only: list[str], devices: int, quick: bool) -> int:
     """Make the network with PostgreSQL in its middle, and run the trial there in a process of its own."""
     if without := missing():
         raise CommandError(f"Several hosts cannot be made here: {without}.")
-    for name in ("DATABASE_URL", "REDIS_URL"):
-        os.environ.pop(name, None)
     plan = make_plan(harms=only, devices=devices, quick=quick)
     enter_new_network()
-    stack = LocalStack(local_root() / STACK, durable=False, listen=address(1))
-    again = [sys.executable, str(CHECKOUT / "manage.py"), "hosts_trial", "--on-this-hub", "--devices", str(devices)]
-    again += ["--only", *only, *(["--quick"] if quick else [])]
+    again = ["hosts_trial", "--on-this-hub", "--devices", str(devices), "--only", *only]
+    again += ["--quick"] if quick else []
+    password = secrets.token_urlsafe(24)
 
-    def look_after() -> None:
-        interrupts.check()
-        stack.heal()
-
-    try:
-        stack.start()
-        environment = stack.environment()
-        migrate(stack, environment=environment, say=lambda _: None)
-        password = secrets.token_urlsafe(24)
-        environment |= {
+    def told(own: Mapping[str, str]) -> Mapping[str, str]:
+        return {
             **plan.settings(),
             "REDIS_URL": f"redis://:{password}@{address(2)}:{VALKEY_PORT}/0",
-            REMOTE_DATABASE: _remote(environment["DATABASE_URL"]),
+            REMOTE_DATABASE: _remote(own["DATABASE_URL"]),
         }
-        return call(again, children=stack.children, env=environment, meanwhile=look_after)
-    finally:
-        interrupts.begin_ending()
-        stack.stop(hurried=interrupts.hurried)
+
+    stack = LocalStack(local_root() / STACK, durable=False, listen=address(1))
+    return on_own_servers(stack, again, interrupts=interrupts, told=told)
 
 
 def _remote(database_url: str) -> str:
@@ -100,8 +77,7 @@ def _remote(database_url: str) -> str:
 
 def _perform(interrupts: Interrupts, *, only: list[str], devices: int, quick: bool) -> int:
     """The trial, on servers whose data is ours to destroy; 1 when a promise was broken."""
-    if settings.LOCAL_DIR.name != STACK:
-        raise CommandError("This would destroy the data of your stack: run it without --on-this-hub.")
+    refuse_other_servers(STACK, option="--on-this-hub")
     console = Console(highlight=False, soft_wrap=True)
     children = Children()
     say: Callable[[str], None] = lambda text: console.print(text, markup=False)  # noqa: E731

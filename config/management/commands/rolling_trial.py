@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.table import Table
 
+from config.management.own_servers import on_own_servers, perform, refuse_other_servers
 from config.stack.children import Children
-from config.stack.errors import StackError
-from config.stack.full import call, migrate
-from config.stack.interrupts import Interrupted, Interrupts
+from config.stack.interrupts import Interrupts
 from config.stack.local import LocalStack
-from config.stack.places import CHECKOUT, local_root
+from config.stack.places import local_root
 from config.trials.rolling import Outcome, Plan, Trial, check_out, latest_release
 from config.trials.scene import Scene
 
@@ -56,50 +54,26 @@ class Command(BaseCommand):
     ) -> None:
         if devices < 4:
             raise CommandError(f"--devices must be 4 or more, not {devices}.")
-        try:
-            with Interrupts().installed() as interrupts:
-                if on_these_servers:
-                    status = _perform(interrupts, devices=devices, code=code)
-                else:
-                    status = _on_own_servers(interrupts, devices=devices, previous=previous)
-        except Interrupted as interrupted:
-            status = 128 + interrupted.number
-        except StackError as problem:
-            raise CommandError(str(problem)) from None
-        if status:
-            sys.exit(status)
+        if on_these_servers:
+            perform(lambda interrupts: _perform(interrupts, devices=devices, code=code))
+        else:
+            perform(lambda interrupts: _on_own_servers(interrupts, devices=devices, previous=previous))
 
 
 def _on_own_servers(interrupts: Interrupts, *, devices: int, previous: str) -> int:
     """Servers that may be emptied, migrated by the present code; the trial in a process of its own."""
-    for name in ("DATABASE_URL", "REDIS_URL"):
-        os.environ.pop(name, None)
-    again = [sys.executable, str(CHECKOUT / "manage.py"), "rolling_trial", "--on-these-servers"]
-    again += ["--devices", str(devices)]
-    stack = LocalStack(local_root() / STACK, durable=False)
-
-    def look_after() -> None:
-        interrupts.check()
-        stack.heal()
-
+    again = ["rolling_trial", "--on-these-servers", "--devices", str(devices)]
     with tempfile.TemporaryDirectory(prefix="flotilla-previous-") as folder:
         if previous:
             commit = latest_release() if previous == LATEST else previous
             again += ["--code", str(check_out(commit, folder=Path(folder)))]
-        try:
-            stack.start()
-            environment = stack.environment()
-            migrate(stack, environment=environment, say=lambda _: None)
-            return call(again, children=stack.children, env={**environment, **SETTINGS}, meanwhile=look_after)
-        finally:
-            interrupts.begin_ending()
-            stack.stop(hurried=interrupts.hurried)
+        stack = LocalStack(local_root() / STACK, durable=False)
+        return on_own_servers(stack, again, interrupts=interrupts, told=lambda _: SETTINGS)
 
 
 def _perform(interrupts: Interrupts, *, devices: int, code: Path | None) -> int:
     """The trial, on servers whose data is ours to destroy; 1 when a promise was broken."""
-    if settings.LOCAL_DIR.name != STACK:
-        raise CommandError("This would destroy the data of your stack: run it without --on-these-servers.")
+    refuse_other_servers(STACK, option="--on-these-servers")
     console = Console(highlight=False, soft_wrap=True)
     children = Children()
     scene = Scene(

@@ -19,12 +19,13 @@ from typing import Any
 import psycopg2
 
 from devices import session_store
-from devices.gateways.base import Credentials, DeviceConfig, Media, News, Outgoing
+from devices.gateways.base import Credentials, DeviceConfig, Media, Outgoing
 from devices.gateways.neonize import NeonizeClient, NeonizeDriver
 from devices.gateways.neonize_content import Unsendable, message_of
 from devices.gateways.neonize_events import device_event_of, parts_of_jid, receipts_of, replies_of
 from devices.gateways.neonize_library import load
 from devices.gateways.neonize_session import Session, verdict_of
+from devices.gateways.news import News
 
 BEAT = 0.05
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import pytest
 
 from devices.gateways import registry
-from devices.gateways.base import BadSignature, DeviceEvent, Hook, Malformed, News, Receipt, Reply
+from devices.gateways.news import BadSignature, DeviceEvent, Hook, Malformed, News, Receipt, Reply
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 AT = datetime.fromtimestamp(1_790_000_000, tz=UTC)

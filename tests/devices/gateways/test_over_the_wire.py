@@ -13,22 +13,9 @@ from typing import Any
 import pytest
 
 from devices.gateways import registry
-from devices.gateways.base import (
-    Accepted,
-    BadSignature,
-    Client,
-    DeviceEvent,
-    Driver,
-    Hook,
-    HookRefused,
-    Media,
-    Outgoing,
-    Rejected,
-    Reply,
-    SessionLost,
-    Temporary,
-)
-from devices.gateways.base import Receipt as Told
+from devices.gateways.base import Accepted, Client, Driver, Media, Outgoing, Rejected, SessionLost, Temporary
+from devices.gateways.news import BadSignature, DeviceEvent, Hook, HookRefused, Reply
+from devices.gateways.news import Receipt as Told
 from messaging.simulator.dialects.base import Delivery
 from tests.devices.gateways.conformance import Suite, media
 from tests.devices.gateways.raw_server import Connection, RawRequest, RawServer, raw_server

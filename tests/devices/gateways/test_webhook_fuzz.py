@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.gateways import registry
-from devices.gateways.base import DeviceEvent, Hook, HookRefused, News, Receipt, Reply
+from devices.gateways.news import DeviceEvent, Hook, HookRefused, News, Receipt, Reply
 from devices.gateways.webhooks import MAX_ID, MAX_REPLY, MAX_TEXT
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)

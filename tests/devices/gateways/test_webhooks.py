@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from devices.gateways import registry
-from devices.gateways.base import BadSignature, Hook, Malformed, Receipt, Reply
+from devices.gateways.news import BadSignature, Hook, Malformed, Receipt, Reply
 from messaging.simulator.dialects.base import Delivery
 from messaging.simulator.dialects.native import Native
 

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 
 from devices.gateways import registry, whatsmeow
-from devices.gateways.base import BadSignature, DeviceEvent, Hook, Malformed, News, Receipt, Reply
+from devices.gateways.news import BadSignature, DeviceEvent, Hook, Malformed, News, Receipt, Reply
 from devices.gateways.whatsapp_news import digest, moment, reply_text
 
 NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)

@@ -20,11 +20,14 @@ from devices.gateways.simulator import SimulatorDriver
 from leads.models import Lead
 from messaging.content.check import check_content
 from messaging.content.shape import parse
+from messaging.dispatch.release import release_round
+from messaging.dispatch.send import Result
 from messaging.media import store
 from messaging.media.models import MediaFile
 from messaging.media.signing import path_for
+from messaging.models import Batch, Message
 from tests.api_support import V1, caller, fields_of, problem
-from tests.factories import make_user
+from tests.factories import make_batch, make_device, make_user
 from tests.messaging.media.test_fetch import ok, serving
 
 pytestmark = pytest.mark.django_db
@@ -210,3 +213,18 @@ def test_the_api_previews_and_refuses_with_the_place() -> None:
     assert (nobody["held"], nobody["text"]) == (True, None)
     body = problem(client.post(f"{V1}/messages/preview", {"content": {"text": "{{ x"}}), 400, "invalid")
     assert fields_of(body) == {"content.text": "bad_text"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_message_whose_file_has_been_deleted_fails_and_says_so(sender, simulator):
+    owner = make_user()
+    media = store.keep(owner=owner, data=b"%PDF-1.7", name="p.pdf")
+    batch = make_batch(owner=owner, devices=[make_device(owner=owner)], leads=1)
+    Batch.objects.filter(pk=batch.pk).update(content={"type": "document", "media": media.pk})
+    MediaFile.objects.all().delete()
+    _, (released,) = release_round()
+    assert sender.send(message_id=released.message_id, release_no=released.release_no) is Result.ENDED
+    message = Message.objects.get()
+    assert (message.state, message.error_code) == ("failed", "content")
+    assert "is gone" in message.error_text
+    assert simulator.ledger() == []

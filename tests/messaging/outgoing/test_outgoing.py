@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from config import alerts
-from devices.gateways.base import Receipt, Reply
+from devices.gateways.news import Receipt, Reply
 from devices.models import Device, DeviceState
 from messaging import receipts, services
 from messaging.inbound import store_replies
@@ -48,7 +48,7 @@ def owner(db: Any) -> Any:
 def subscriber(owner: Any, listener: Listener) -> Subscriber:
     """It wants everything; ``secret`` is what its calls are signed with."""
     found = Subscriber(owner=owner, name="mine", url=f"http://{listener.place}/in", kinds=ALL)
-    found.secret = subscribing.equip(found)  # type: ignore[attr-defined]
+    found.secret = found.equip()  # type: ignore[attr-defined]
     found.full_clean()
     found.save()
     return found
