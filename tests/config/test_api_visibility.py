@@ -116,7 +116,7 @@ RESOURCES: dict[str, Resource] = {
                         actions=("pause", "resume", "cancel")),
     "replies": Resource(_reply, shared=True),
     "media": Resource(lambda owner, device: keep(owner=owner, data=b"%PDF-1.7", name="p.pdf"),
-                      post={"base64": "JVBERi0xLjc="}),
+                      post={"base64": "JVBERi0xLjc="}, deletable=True),
     "subscribers": Resource(_subscriber, patch={"name": "renamed"},
                             post={"name": "n", "url": "https://example.com/", "kinds": ["reply.received"]},
                             deletable=True, actions=("rotate", "test", "replay")),
