@@ -10,10 +10,13 @@ from zoneinfo import ZoneInfo
 import django_filters  # type: ignore[import-untyped]
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.http import StreamingHttpResponse
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers
 from rest_framework.decorators import action
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -35,6 +38,8 @@ from campaigns.api_fields import (
 from campaigns.models import Run, RunState, Unassigned
 from devices.api_base import Conflict, OwnedViewSet
 from devices.models import Device, Pool
+from leads.api_fields import CsvRenderer, csv_response
+from messaging.device_report_csv import device_lines
 from messaging.models import BatchState
 
 
@@ -115,6 +120,16 @@ class RunViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMixin)
     def devices(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
         """How far each of its devices is, by name."""
         return Response([_part(part) for part in reports.by_device(self.get_object())])
+
+    @extend_schema(operation_id="runs_devices_csv", responses={(200, "text/csv"): OpenApiTypes.STR})
+    @action(
+        detail=True, methods=["get"], url_path="devices.csv", filterset_class=None, pagination_class=None,
+        renderer_classes=[JSONRenderer, CsvRenderer],
+    )  # fmt: skip
+    def devices_csv(self, request: Request, pk: str) -> StreamingHttpResponse:  # noqa: ARG002 - DRF's signature
+        """The same as a CSV; `/messages/export?of=run-{id}` has the leads."""
+        run = self.get_object()
+        return csv_response(device_lines(reports.lines(run)), filename=f"run-{run.pk}-devices.csv")
 
     @extend_schema(responses=UnassignedSerializer(many=True))
     @action(detail=True, methods=["get"], filterset_class=None)

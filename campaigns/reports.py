@@ -8,7 +8,7 @@ from datetime import datetime
 from campaigns import answers, loads, running
 from campaigns.models import Run
 from campaigns.states import RunState
-from messaging.device_report import lines_of
+from messaging.device_report import Line, lines_of
 from messaging.services import Counts, counts_of
 
 
@@ -53,12 +53,17 @@ def report(run: Run, *, now: datetime) -> Report:
 
 def by_device(run: Run) -> list[Part]:
     """A part per device that has messages of the run, by name; four queries."""
+    return [Part(line.device_id, line.device, line.counts, line.replied) for line in lines(run)]
+
+
+def lines(run: Run) -> list[Line]:
+    """The same as lines of a report."""
     ids = running.batches_of([run])[run.pk]
     replied: dict[int, int] = {}
     for by_device_id in answers.replied_of(ids).values():
         for device_id, number in by_device_id.items():
             replied[device_id] = replied.get(device_id, 0) + number
-    return [Part(line.device_id, line.device, line.counts, line.replied) for line in lines_of(ids, replied=replied)]
+    return lines_of(ids, replied=replied)
 
 
 def _pace(run: Run, counts: Counts, now: datetime) -> float:

@@ -13,15 +13,15 @@ FULL: Final = "all"
 """The scope of a token that may do whatever its user may; what a log-in by password gives."""
 READ, WRITE = "read", "write"
 MEANINGS: Final[Mapping[str, str]] = {
-    FULL: "everything its user may do, tokens included",
+    FULL: "everything its user may do, tokens and users included",
     "leads:read": "look at leads, segments, imports and consent",
     "leads:write": "add, change, import, opt out and erase leads",
-    "messages:read": "look at messages, media and what is told to subscribers",
-    "messages:write": "send single messages; cancel, retry and settle; subscribe to events",
+    "messages:read": "look at messages, batches, replies, media and what is told to subscribers",
+    "messages:write": "send single messages; pause, cancel, retry and settle; subscribe to events",
     "campaigns:read": "look at campaigns, runs, sequences and enrolments",
     "campaigns:write": "change, launch, pause and cancel them; enrol",
     "devices:read": "look at devices and pools",
-    "devices:write": "change, pair and pause devices; see the addresses of their webhooks",
+    "devices:write": "change, pair, share and pause devices; see the addresses of their webhooks",
     "operations:read": "health, figures and the audit trail",
     "operations:write": "stop everything, and resume; clear and expire queues",
 }
@@ -34,6 +34,8 @@ AREAS: Final[Mapping[str, str]] = {
     "segments": "leads",
     "consent": "leads",
     "messages": "messages",
+    "batches": "messages",
+    "replies": "messages",
     "media": "messages",
     "failed": "messages",
     "subscribers": "messages",
@@ -49,6 +51,7 @@ AREAS: Final[Mapping[str, str]] = {
     "workers": "operations",
     "queues": "operations",
     "tokens": FULL,
+    "users": FULL,
 }
 """The area of an address by its first part below ``/api/v1/``; ``all``: full access only."""
 PREFIX: Final = "/api/v1/"

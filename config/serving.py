@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from config.stack.programs import CONTROL_THREADS, DEVICE_THREADS, PAIRING_THREADS, SESSION_THREADS, device_bells
+from config.stack.programs import (
+    CONTROL_THREADS,
+    DEVICE_THREADS,
+    PAIRING_THREADS,
+    REQUEST_LIMITS,
+    SESSION_THREADS,
+    device_bells,
+)
 
 ROLES: Final = ("web", "control", "devices", "sessions", "pairing", "beat", "flower")
 THREADS: Final[Mapping[str, int]] = {
@@ -89,7 +96,7 @@ def _name_and_queues(role: str, environment: Mapping[str, str], shards: int) -> 
 def _web(environment: Mapping[str, str]) -> tuple[str, ...]:
     return (
         *(sys.executable, "-m", "gunicorn", "config.wsgi:application"),
-        *("--bind", environment.get("FLOTILLA_BIND") or "127.0.0.1:8000", "--worker-class", "gthread"),
+        *("--bind", environment.get("FLOTILLA_BIND") or "127.0.0.1:8000", *REQUEST_LIMITS),
         *("--workers", str(_count("FLOTILLA_WEB_WORKERS", environment, 2))),
         *("--threads", str(_count("FLOTILLA_WEB_THREADS", environment, 8))),
         *("--graceful-timeout", "20", "--no-control-socket"),

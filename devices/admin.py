@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.auth.models import User
 from django.db.models import Count, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -16,8 +15,8 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 
-from devices import services
-from devices.access import Role, may_change, may_change_row
+from devices import services, sharing
+from devices.access import may_change, may_change_row
 from devices.admin_base import OwnedAdmin, OwnedInline
 from devices.admin_filters import VisibleSelectFilter
 from devices.admin_forms import DeviceForm, credential_inputs, shown_when
@@ -46,10 +45,9 @@ class DeviceShareInline(OwnedInline):
     tab = True
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Team members, and staff beside what they own: admins see everything, operators no devices."""
+        """Only those to whom a share gives anything."""
         if db_field.name == "user":
-            roles = User.objects.filter(groups__name__in=[Role.TEAM.value, Role.STAFF.value], is_active=True)
-            kwargs["queryset"] = roles.distinct().order_by("username")
+            kwargs["queryset"] = sharing.lookers()
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 

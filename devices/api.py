@@ -35,8 +35,15 @@ class DeviceStateField(serializers.ChoiceField):
     """The state as one named set in the description of the API."""
 
 
+@extend_schema_field(serializers.DictField())
+class OptionsField(serializers.JSONField):
+    """An object; what it may hold is the gateway's affair."""
+
+
 class DeviceSerializer(OwnedSerializer):
     """A device. Credentials go in and never come out."""
+
+    options = OptionsField(required=False, help_text="What else the gateway can be told, by name.")
 
     credentials = serializers.DictField(
         child=serializers.CharField(allow_blank=True, trim_whitespace=True, max_length=10_000),

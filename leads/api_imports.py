@@ -235,7 +235,7 @@ class LeadImportViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListMode
         page = self.paginate_queryset(found)
         return self.get_paginated_response(LeadImportProblemSerializer(page, many=True).data)
 
-    @extend_schema(responses={(200, "text/csv"): OpenApiTypes.STR})
+    @extend_schema(operation_id="leads_imports_problems_csv", responses={(200, "text/csv"): OpenApiTypes.STR})
     @action(
         detail=True, methods=["get"], url_path="problems.csv", pagination_class=None, filterset_class=None,
         renderer_classes=[JSONRenderer, CsvRenderer],

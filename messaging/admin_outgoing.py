@@ -9,6 +9,7 @@ from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
+from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 
@@ -17,7 +18,7 @@ from devices.admin_base import InfinitePaginator, OwnedForm, ReadOnlyAdmin
 from devices.admin_filters import VisibleSelectFilter
 from devices.admin_pages import Question, ask, back_to, change_url, confirmed, visible_or_404
 from devices.admin_rotating import RotatingSecretAdmin
-from devices.admin_text import moment_column
+from devices.admin_text import label, moment_column
 from messaging.outgoing import subscribing
 from messaging.outgoing.kinds import SUBSCRIBABLE
 from messaging.outgoing.models import Delivery, Subscriber
@@ -48,6 +49,7 @@ class SubscriberAdmin(RotatingSecretAdmin):
     list_filter = ("enabled",)
     search_fields = ("name", "url")
     search_help_text = "Name or address"
+    empty_value_display = "–"
     empty_hint = "A subscriber is told what happens, by a signed call to its address."
     actions_detail = ("send_test", "replay_dead", "rotate_secret")
     on_rotation = (
@@ -90,12 +92,13 @@ class SubscriberAdmin(RotatingSecretAdmin):
             row.waiting_number = numbers[Delivery.State.WAITING].get(row.pk, 0)  # type: ignore[attr-defined]
             row.dead_number = numbers[Delivery.State.DEAD].get(row.pk, 0)  # type: ignore[attr-defined]
 
-    @display(description="State", label={"on": "success", "failing": "warning", "off": "default", "given_up": "danger"})
-    def state_label(self, row: Subscriber) -> tuple[str, str]:
+    @display(description="State")
+    def state_label(self, row: Subscriber) -> SafeString:
         """Whether it is called, and whether that works."""
         if not row.enabled:
-            return ("given_up", "Given up") if row.disabled_reason else ("off", "Disabled")
-        return ("failing", "Failing") if row.failing_since else ("on", "Enabled")
+            given_up = bool(row.disabled_reason)
+            return label("Given up", colour="danger") if given_up else label("Disabled", colour="default")
+        return label("Failing", colour="warning") if row.failing_since else label("Enabled", colour="success")
 
     @display(description="Waiting")
     def waiting_shown(self, row: Any) -> str:
@@ -159,6 +162,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         ("kind", ChoicesDropdownFilter),
         ("subscriber", VisibleSelectFilter),
     )
+    empty_value_display = "–"
     paginator = InfinitePaginator
     sortable_by = ()
     actions = ("tell_again",)
@@ -181,10 +185,10 @@ class DeliveryAdmin(ReadOnlyAdmin):
         """Nobody edits a delivery; those who may change things may have it told again."""
         return may_change(request.user)
 
-    @display(description="State", label=_COLOURS)
-    def state_label(self, row: Delivery) -> tuple[str, str]:
+    @display(description="State")
+    def state_label(self, row: Delivery) -> SafeString:
         """Where it is."""
-        return row.state, row.get_state_display()
+        return label(str(row.get_state_display()), colour=_COLOURS[row.state])
 
     @admin.action(description="Tell the chosen events again", permissions=["replay"])
     def tell_again(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:

@@ -8,22 +8,27 @@ from typing import Any
 import django_filters  # type: ignore[import-untyped]
 from django.conf import settings
 from django.db.models import QuerySet
+from django.http import StreamingHttpResponse
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from devices.api_base import OwnedRelation, OwnedViewSet
 from devices.models import Device
+from leads.api_fields import CsvRenderer, csv_response
 from leads.models import Lead
 from leads.phones import PhoneProblem, parse_phone
-from messaging import failures, retrying, services, settling
+from messaging import failures, groups, retrying, services, settling
 from messaging.content.api_fields import ContentField
 from messaging.content.preview import preview
 from messaging.content.wording import MAX_TEXT
+from messaging.device_report_csv import recipient_lines
 from messaging.dispatch import holding
 from messaging.models import MESSAGE_STATES, Attempt, Message
 from messaging.states import REPORT_WORDS, State
@@ -142,14 +147,17 @@ class RetrySerializer(serializers.Serializer[Any]):
 
     messages = serializers.ListField(child=serializers.IntegerField(min_value=1), required=False, max_length=10_000)
     batch = serializers.IntegerField(required=False, min_value=1, help_text="All failed messages of this batch.")
+    all = serializers.BooleanField(
+        default=False, help_text="Everything that failed and is not archived: the newest 10,000 of it."
+    )
     insist = serializers.BooleanField(
         default=False, help_text="Also what the gateway refused for good, and what is archived."
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Nothing named would mean everything."""
-        if not {"messages", "batch"} & set(attrs):
-            raise serializers.ValidationError({"messages": "Name messages, or a batch."}, "required")
+        if not {"messages", "batch"} & set(attrs) and not attrs["all"]:
+            raise serializers.ValidationError({"messages": "Name messages, or a batch, or say “all”."}, "required")
         return attrs
 
 
@@ -226,6 +234,11 @@ class MessageFilter(django_filters.FilterSet):
     lead = django_filters.NumberFilter(field_name="lead_id")
     device = django_filters.NumberFilter(field_name="device_id")
     batch = django_filters.NumberFilter(field_name="batch_id")
+    of = django_filters.CharFilter(
+        method="of_group",
+        label="Those of a run (`run-7`), who answered it (`run_replied-7`), of a sequence (`sequence-5`) or of one of "
+        "its steps by its key (`sequence-5-2`).",
+    )
     archived = django_filters.BooleanFilter(
         field_name="archived_at", lookup_expr="isnull", exclude=True, label="Those that failed long ago, or the others."
     )
@@ -233,6 +246,14 @@ class MessageFilter(django_filters.FilterSet):
     class Meta:
         model = Message
         fields: list[str] = []
+
+    def of_group(self, queryset: QuerySet[Message], name: str, value: str) -> QuerySet[Message]:
+        """As reports name what they are about."""
+        group = groups.find(value, user=self.request.user)
+        if group is None:
+            text = "It does not exist, or you may not see it: name it as run-7, run_replied-7, sequence-5."
+            raise serializers.ValidationError({name: text}, "does_not_exist")
+        return group.narrow(queryset)
 
 
 class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMixin):
@@ -260,6 +281,14 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
             else found.select_related("batch", "device", "lead").prefetch_related("attempt_set")
         )
 
+    @extend_schema(responses={(200, "text/csv"): OpenApiTypes.STR})
+    @action(detail=False, methods=["get"], pagination_class=None, renderer_classes=[JSONRenderer, CsvRenderer])
+    def export(self, request: Request) -> StreamingHttpResponse:  # noqa: ARG002 - DRF's signature
+        """The messages that match the filters with the leads behind them, oldest first, as a CSV; what is archived is
+        among them unless `archived=false`."""
+        found = self.filter_queryset(Message.objects.visible_to(self.request.user))
+        return csv_response(recipient_lines(found), filename="messages.csv")
+
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, pk: str) -> Response:  # noqa: ARG002 - DRF's signature
         """Delete a failed message and its attempts. Anything that has not failed stays."""
@@ -269,7 +298,7 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
     @extend_schema(request=RetrySerializer, responses=RetriedSerializer)
     @action(detail=False, methods=["post"])
     def retry(self, request: Request) -> Response:
-        """Give failed messages a new round: those named, or all of a batch. Refusals for good are left alone.
+        """Give failed messages a new round: those named, all of a batch, or all. Refusals for good are left alone.
 
         What is held because its lead lacks a value is tried again too.
         """
@@ -281,6 +310,8 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
             mine = mine.filter(batch_id=wanted["batch"])
         if "messages" in wanted:
             mine = mine.filter(pk__in=wanted["messages"])
+        if wanted["all"]:
+            mine = mine.filter(archived_at__isnull=True)
         return self._retried(mine, insist=wanted["insist"])
 
     @extend_schema(operation_id="messages_retry_one", request=RetryOneSerializer, responses=RetriedSerializer)
@@ -294,7 +325,7 @@ class MessageViewSet(OwnedViewSet, mixins.RetrieveModelMixin, mixins.ListModelMi
 
     def _retried(self, mine: Any, *, insist: bool) -> Response:
         """What failed gets a new round, what is held for a value another look."""
-        failed = mine.filter(state=State.FAILED).order_by("pk").values_list("pk", flat=True)[: retrying.LIMIT]
+        failed = mine.filter(state=State.FAILED).order_by("-pk").values_list("pk", flat=True)[: retrying.LIMIT]
         done = retrying.retry_failed(message_ids=failed, now=timezone.now(), insist=insist)
         held = mine.filter(state=State.PENDING, error_code=holding.MISSING).values_list("pk", flat=True)
         freed = holding.try_again(message_ids=held[: holding.LIMIT])

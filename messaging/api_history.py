@@ -24,7 +24,7 @@ class HistoryEntrySerializer(serializers.Serializer[Any]):
     text = serializers.CharField(help_text="What was said, or what changed, for a person to read.")
     by = serializers.CharField(help_text="User name, where a person did it.")
     where = serializers.CharField(help_text="The device, or the door it came through.")
-    details = serializers.JSONField(help_text="By kind; of a change, `values` holds each field's [before, after].")
+    details = serializers.DictField(help_text="By kind; of a change, `values` holds each field's [before, after].")
 
 
 class HistoryPageSerializer(serializers.Serializer[Any]):

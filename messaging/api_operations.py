@@ -16,9 +16,9 @@ from rest_framework.views import APIView
 from devices.access import Role, role_of
 from devices.api_base import OwnedViewSet
 from devices.models import Device, DeviceState
-from messaging import queues, workers
+from messaging import days, queues, workers
 from messaging.api import MessageSerializer
-from messaging.models import Message, Stream, WorkerProcess
+from messaging.models import DayCount, Message, Stream, WorkerProcess
 from messaging.states import State
 
 MOST_QUEUES = 200
@@ -77,11 +77,13 @@ class QueueOfDeviceSerializer(serializers.Serializer[Any]):
     queue = serializers.CharField()
     state = serializers.ChoiceField(choices=DeviceState.values)
     waiting = serializers.IntegerField()
+    sent_today = serializers.IntegerField(help_text="By the installation's clock.")
+    failed_today = serializers.IntegerField()
     tasks = serializers.IntegerField(allow_null=True, help_text="In the broker; null while it is away.")
     bytes = serializers.IntegerField(allow_null=True, help_text="Their size in the broker.")
     wake_at = serializers.DateTimeField(allow_null=True, help_text="When the device is looked at next.")
     held_until = serializers.DateTimeField(allow_null=True)
-    served_at = serializers.DateTimeField(help_text="When something was last released.")
+    served_at = serializers.DateTimeField(help_text="When something was last released, or began to wait.")
 
 
 class QueuesSerializer(serializers.Serializer[Any]):
@@ -116,7 +118,10 @@ class QueuesView(APIView):
             .annotate(number=Sum("waiting"), served_at=Max("served_at"))
             .order_by("-number", "device_id")[: asked.validated_data["limit"]]
         )
-        depths = queues.depths(devices=[Device(pk=row["device_id"]) for row in rows])
+        ids = [row["device_id"] for row in rows]
+        depths = queues.depths(devices=[Device(pk=pk) for pk in ids])
+        done = DayCount.objects.filter(day=days.today(timezone.now()), device_id__in=ids)
+        today = {pk: numbers for pk, *numbers in done.values_list("device_id", "sent", "failed")}
         body = {
             "waiting": waiting.aggregate(number=Sum("waiting"))["number"] or 0,
             "queues": [
@@ -125,6 +130,7 @@ class QueuesView(APIView):
                     "device": row["device_id"],
                     "queue": f"device.{row['device_id']}",
                     "waiting": row["number"],
+                    **dict(zip(("sent_today", "failed_today"), today.get(row["device_id"], (0, 0)), strict=True)),
                     "tasks": depths[row["device_id"]].tasks,
                     "bytes": depths[row["device_id"]].bytes,
                     "served_at": row["served_at"],

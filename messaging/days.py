@@ -166,10 +166,16 @@ def recount(*, days: int, now: datetime) -> None:
     log.info("days.recounted", since=first.isoformat())
 
 
-def last_days(*, user: AnyUser, days: int, now: datetime) -> list[Day]:
-    """The last ``days`` days of the devices that ``user`` may see, oldest first, empty days as well; one query."""
+def last_days(
+    *, user: AnyUser, days: int, now: datetime, device_id: int | None = None, of_all: bool = False
+) -> list[Day]:
+    """The last ``days`` days of the devices that ``user`` may see, or ``of_all`` devices, or of one of these; oldest
+    first, empty days as well; one query."""
     first = today(now) - timedelta(days=days - 1)
-    rows = DayCount.objects.visible_to(user).filter(day__gte=first).order_by().values("day")
+    seen = DayCount.objects.all() if of_all else DayCount.objects.visible_to(user)
+    if device_id is not None:
+        seen = seen.filter(device=device_id)
+    rows = seen.filter(day__gte=first).order_by().values("day")
     found: dict[date, Any] = {row["day"]: row for row in rows.annotate(**_sums(DayCount.COUNTED))}
     return [
         Day(day, *(found[day][f"{name}_"] for name in DayCount.COUNTED)) if day in found else Day(day)

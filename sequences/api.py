@@ -8,16 +8,22 @@ from typing import Any
 
 import django_filters  # type: ignore[import-untyped]
 from django.db import transaction
+from django.http import StreamingHttpResponse
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import mixins, serializers
 from rest_framework.decorators import action
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices.api_base import Conflict, OwnedSerializer, OwnedViewSet
+from leads.api_fields import CsvRenderer, csv_response
 from leads.models import Lead
-from sequences import editing, entry, exits, progress, services
+from messaging.device_report import lines_of
+from messaging.device_report_csv import device_lines
+from sequences import editing, entry, exits, groups, progress, services
 from sequences.api_words import (
     AppliedSerializer,
     EditPreviewSerializer,
@@ -244,6 +250,17 @@ class SequenceViewSet(
         steps, devices = progress.by_step(sequence), progress.by_device(sequence)
         body = {**asdict(whole), "percent": round(whole.percent, 2), "steps": steps, "devices": devices}
         return Response(SequenceProgressSerializer(body).data)
+
+    @extend_schema(operation_id="sequences_devices_csv", responses={(200, "text/csv"): OpenApiTypes.STR})
+    @action(
+        detail=True, methods=["get"], url_path="devices.csv", filterset_class=None, pagination_class=None,
+        renderer_classes=[JSONRenderer, CsvRenderer],
+    )  # fmt: skip
+    def devices_csv(self, request: Request, pk: str) -> StreamingHttpResponse:  # noqa: ARG002 - DRF's signature
+        """How far each of its devices is, as a CSV; `/messages/export?of=sequence-{id}` has the leads."""
+        sequence = self.get_object()
+        batches = [batch for ids in groups.batches_by_step(sequence).values() for batch in ids]
+        return csv_response(device_lines(lines_of(batches)), filename=f"sequence-{sequence.pk}-devices.csv")
 
     @extend_schema(request=RetryStepSerializer, responses=RetriedStepsSerializer)
     @action(detail=True, methods=["post"], url_path="retry-failed")

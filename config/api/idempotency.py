@@ -43,7 +43,7 @@ EXEMPT = (
     ),  # answers hold secrets, which are never stored readable
     "/api/v1/media",  # stored once by content in any case; a file may be fetched, for which no transaction waits
 )
-_SECRET_ANSWERS = re.compile(r"/api/v1/subscribers(/[^/]+/rotate)?/?")
+_SECRET_ANSWERS = re.compile(r"/api/v1/(subscribers(/[^/]+/rotate)?|devices/[^/]+/(webhook|status-link))/?")
 WAIT_SECONDS = 10
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 

@@ -28,7 +28,7 @@ class MergeSerializer(serializers.Serializer[Any]):
 class MergeAnswerSerializer(serializers.Serializer[Any]):
     """The lead as it is, or would be, and what came over."""
 
-    lead = serializers.JSONField(help_text="Its columns.")
+    lead = serializers.DictField(help_text="Its columns.")
     messages = serializers.IntegerField()
     waiting = serializers.IntegerField(help_text="How many of them had not left.")
     replies = serializers.IntegerField()

@@ -51,10 +51,12 @@ CODES: dict[str, tuple[int, str]] = {
     "in_use": (409, "Other things still need it"),
     "idempotency_key_in_progress": (409, "The first request with this key is still running"),
     "too_large": (413, "The request is too large"),
+    "uri_too_long": (414, "The address is too long"),
     "unsupported_media_type": (415, "The body's format is not understood"),
     "refused": (422, "It cannot be done as things stand"),
     "idempotency_key_reused": (422, "This Idempotency-Key belongs to another request"),
     "throttled": (429, "Too many requests"),
+    "headers_too_large": (431, "The header fields are too large"),
     "error": (500, "Something broke on our side"),
     "unavailable": (503, "A part of the system does not answer"),
 }

@@ -48,12 +48,33 @@ class Generator(SchemaGenerator):
         components = document.setdefault("components", {})
         components.setdefault("schemas", {})["Problem"] = _problem_schema()
         components["responses"] = {"Problem": _problem_response()}
-        for path, operations in document.get("paths", {}).items():
+        document["paths"] = {_named(path): operations for path, operations in document.get("paths", {}).items()}
+        for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 if method in _METHODS:
+                    _plain_ids(operation)
                     _complete(operation, path=path, method=method)
                     _one_body(operation, schemas=components["schemas"])
         return document
+
+
+_TOKENS = "/api/v1/tokens/{digest}"
+
+
+def _named(path: str) -> str:
+    """A token goes by its public id, not by its key in the table."""
+    return path.replace("{digest}", "{id}") if path == _TOKENS else path
+
+
+def _plain_ids(operation: dict[str, Any]) -> None:
+    """Ids of rows are whole numbers and those of tokens UUIDs; what is left of a pattern would be text to a client."""
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] != "path":
+            continue
+        if parameter["name"] == "digest":
+            parameter |= {"name": "id", "schema": {"type": "string", "format": "uuid"}}
+        elif parameter["schema"].get("pattern") == "^[0-9]+$" or parameter["schema"] == {"type": "integer"}:
+            parameter["schema"] = {"type": "integer", "minimum": 0}
 
 
 def _complete(operation: dict[str, Any], *, path: str, method: str) -> None:

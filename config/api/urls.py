@@ -15,8 +15,11 @@ from config.api.health import HealthView, StatsView
 from config.api.merge import MergeView
 from config.api.schema import Generator
 from config.api.tokens import LogoutView, TokenView, TokenViewSet
+from config.api.users import UserViewSet
 from devices.api import PoolViewSet
 from devices.api_batch import DeviceBatchView
+from devices.api_shares import SharesView, ShareView
+from devices.api_status_link import StatusLinkView
 from devices.api_webhook import WebhookView
 from leads.api_batch import LeadBatchView
 from leads.api_bulk import BulkView
@@ -25,6 +28,8 @@ from leads.api_imports import LeadImportViewSet
 from leads.api_segments import SegmentViewSet
 from leads.api_sources import LeadSourceViewSet
 from messaging.api import MessageViewSet
+from messaging.api_batches import BatchViewSet
+from messaging.api_days import DaysView
 from messaging.api_disclose import DiscloseView
 from messaging.api_erase import EraseView
 from messaging.api_halt import HaltView
@@ -32,6 +37,7 @@ from messaging.api_history import HistoryView
 from messaging.api_operations import FailedViewSet, QueuesView, WorkersView
 from messaging.api_outgoing import DeliveryViewSet, SubscriberViewSet
 from messaging.api_queues import ClearQueueView, ExpireQueueView
+from messaging.api_replies import ReplyViewSet
 from messaging.api_transfer import TransferView
 from sequences.api import EnrolmentViewSet, SequenceViewSet
 
@@ -46,6 +52,8 @@ router.register("segments", SegmentViewSet)
 router.register("campaigns", CampaignViewSet)
 router.register("runs", RunViewSet)
 router.register("messages", MessageViewSet)
+router.register("batches", BatchViewSet)
+router.register("replies", ReplyViewSet, basename="reply")
 router.register("media", MediaEndpoint, basename="media")
 router.register("subscribers", SubscriberViewSet)
 router.register("deliveries", DeliveryViewSet)
@@ -57,9 +65,15 @@ v1 = [
     path("auth/logout", LogoutView.as_view(), name="logout"),
     path("tokens", TokenViewSet.as_view({"get": "list", "post": "create"}), name="tokens"),
     path("tokens/<uuid:pk>", TokenViewSet.as_view({"get": "retrieve", "delete": "destroy"}), name="token-detail"),
+    path("users", UserViewSet.as_view({"get": "list", "post": "create"}), name="users"),
+    path("users/<int:pk>", UserViewSet.as_view({"get": "retrieve", "patch": "partial_update"}), name="user-detail"),
     path("devices/<int:pk>/webhook", WebhookView.as_view(), name="device-webhook"),
+    path("devices/<int:pk>/status-link", StatusLinkView.as_view(), name="device-status-link"),
+    path("devices/<int:pk>/shares", SharesView.as_view(), name="device-shares"),
+    path("devices/<int:pk>/shares/<int:user>", ShareView.as_view(), name="device-share"),
     path("health", HealthView.as_view(), name="health"),
     path("stats", StatsView.as_view(), name="stats"),
+    path("stats/days", DaysView.as_view(), name="stats-days"),
     path("workers", WorkersView.as_view(), name="workers"),
     path("queues", QueuesView.as_view(), name="queues"),
     path("queues/<int:pk>/clear", ClearQueueView.as_view(), name="queue-clear"),

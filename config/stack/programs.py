@@ -21,6 +21,17 @@ PAIRING_THREADS = 8
 """Each phone that is being linked takes one, and a process of its own, for up to four minutes."""
 
 
+REQUEST_LINE_BYTES = 8_190
+"""Method, address with its query, and protocol; nginx takes 8 KiB as well."""
+FIELDS, FIELD_BYTES = 100, 8_190
+"""How many header fields, and how long each may be with its name."""
+REQUEST_LIMITS = (
+    *("--worker-class", "config.web_worker.Worker", "--limit-request-line", str(REQUEST_LINE_BYTES)),
+    *("--limit-request-fields", str(FIELDS), "--limit-request-field_size", str(FIELD_BYTES)),
+)
+"""What gunicorn is told wherever the web application is started."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """Where web, Flower and the simulator listen, on the loopback address."""
@@ -198,7 +209,7 @@ def programs(
             name="web",
             argv=(
                 *(python, "-m", "gunicorn", "config.wsgi:application", "--bind", f"{LOOPBACK}:{ports.web}"),
-                *("--worker-class", "gthread", "--workers", "2", "--threads", "8"),
+                *(*REQUEST_LIMITS, "--workers", "2", "--threads", "8"),
                 *("--graceful-timeout", "10", "--no-control-socket"),
             ),
             env=common,

@@ -17,7 +17,7 @@ from tests.config.role_world import World
 PREFIXES = {
     "leads": "lead", "consent/waivers": "waiver", "consentwaiver": "waiver", "inboundmessage": "reply",
     "mediafile": "media", "leadsource": "leads/sources", "leadimport": "leads/imports", "apitoken": "token",
-    "auditentry": "audit", "delivery": "deliveries", "queues": "device",
+    "auditentry": "audit", "delivery": "deliveries", "queues": "device", "users": "user",
 }  # fmt: skip
 """Where a part of an address is not a row's name in :class:`World` (or its plural): that name."""
 GROUP = re.compile(r"<(?:\w+:)?(\w+)>|\(\?P<(\w+)>[^)]*\)")
@@ -47,6 +47,7 @@ class Route:
             "device_id": world.device.pk,
             "what": "refresh",
             "app_label": "devices",
+            "user": world.owner.pk,
             "url": "nowhere/",
             "content_type_id": 1,
             "gateway": "simulator",

@@ -14,7 +14,7 @@ from leads.models import ConsentWaiver
 from messaging import halting
 from messaging.models import InboundMessage
 from tests.config.test_api_visibility import RESOURCES
-from tests.factories import make_batch, make_device, make_leads, make_user
+from tests.factories import make_device, make_leads, make_user
 
 PEOPLE = ("anonymous", "roleless", "ops", "team", "team_shared", "staff", "staff_shared", "owner", "admin")
 """Each role, and what they have to do with the rows: nothing, their device is shared with them, they own them."""
@@ -47,7 +47,7 @@ def build() -> World:
         "twin": twin.pk,
         "waiver": waiver.pk,
         "reply": said.pk,
-        "batch": make_batch(owner=owner, devices=[device]).pk,
+        "batch": rows["batches"],
         "halt": halting.halt(now=now, by=owner, reason="test").pk,
         "user": owner.pk,
         "group": Group.objects.get_or_create(name="ops")[0].pk,

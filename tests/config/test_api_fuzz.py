@@ -27,6 +27,7 @@ from django.db import connection
 from config.stack.children import Children
 from config.stack.ports import any_free_port
 from config.stack.processes import Ladder
+from config.stack.programs import REQUEST_LIMITS
 from tests.api_support import caller
 from tests.config import role_world
 from tests.factories import make_user
@@ -55,7 +56,7 @@ def web(children: Children, tmp_path: Path, transactional_db: Any) -> str:
     database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
     env = {**os.environ, "DATABASE_URL": database, "FLOTILLA_API_RATE": "1000000/min", "FLOTILLA_LOG_LEVEL": "ERROR"}
     env["FLOTILLA_MEDIA_ROOT"] = str(tmp_path / "media")
-    argv = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", address, "--worker-class", "gthread"]
+    argv = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", address, *REQUEST_LIMITS]
     argv += ["--threads", "4", "--timeout", "120", "--no-control-socket"]
     web = children.start(name="web", argv=argv, ladder=ENDS, env=env, cwd=ROOT, log=tmp_path / "web.log")
     ends = time.monotonic() + 300

@@ -20,12 +20,13 @@ from devices.models import Device, DeviceShare, Pool
 from leads.models import LeadImport, LeadSource, Segment
 from leads.services import create_import
 from messaging.media.store import keep
+from messaging.models import InboundMessage
 from messaging.outgoing import subscribing
 from messaging.outgoing.models import Subscriber
 from messaging.services import send_single
 from sequences.models import Enrolment, Sequence
 from tests.api_support import V1, caller, fields_of, problem
-from tests.factories import make_campaign, make_device, make_leads, make_user
+from tests.factories import make_batch, make_campaign, make_device, make_leads, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -67,6 +68,14 @@ def _subscriber(owner: User, device: Device) -> Subscriber:
     )[0]
 
 
+def _reply(owner: User, device: Device) -> InboundMessage:
+    now = timezone.now()
+    return InboundMessage.objects.create(
+        gateway="simulator", event_id=f"reply-{device.pk}", device=device, phone="+60123456789", text="hi",
+        written_at=now, received_at=now,
+    )  # fmt: skip
+
+
 def _import(owner: User, device: Device) -> LeadImport:
     return create_import(
         owner=owner, file=io.BytesIO(b"phone\n0123456789\n"), filename="x.csv", region="MY", consent_source="",
@@ -97,14 +106,17 @@ RESOURCES: dict[str, Resource] = {
                           actions=("launch", "pause", "resume", "cancel", "clone", "test"),
                           below=("runs", "preview", "message"), together=("count",), whole=("summary",)),
     "runs": Resource(_run, actions=("pause", "resume", "cancel", "retry", "assign"),
-                     below=("report", "devices", "unassigned"), whole=("calendar",)),
+                     below=("report", "devices", "devices.csv", "unassigned"), whole=("calendar",)),
     "messages": Resource(lambda owner, device: send_single(owner=owner, text="Hi", phone="+60123456780", device=device,
                                                            now=timezone.now()),
                          shared=True, post={"phone": "+60123456789", "text": "Hi"}, deletable=True,
                          actions=("retry",),
-                         together=("retry", "settle", "preview")),
+                         together=("retry", "settle", "preview"), whole=("export",)),
+    "batches": Resource(lambda owner, device: make_batch(owner=owner, devices=[device]),
+                        actions=("pause", "resume", "cancel")),
+    "replies": Resource(_reply, shared=True),
     "media": Resource(lambda owner, device: keep(owner=owner, data=b"%PDF-1.7", name="p.pdf"),
-                      post={"base64": "JVBERi0xLjc="}),
+                      post={"base64": "JVBERi0xLjc="}, deletable=True),
     "subscribers": Resource(_subscriber, patch={"name": "renamed"},
                             post={"name": "n", "url": "https://example.com/", "kinds": ["reply.received"]},
                             deletable=True, actions=("rotate", "test", "replay")),
@@ -113,7 +125,7 @@ RESOURCES: dict[str, Resource] = {
     "sequences": Resource(lambda owner, device: Sequence.objects.create(owner=owner, name="s"),
                           patch={"name": "renamed"}, post={"name": "n"}, deletable=True,
                           actions=("activate", "pause", "resume", "enrol", "apply-edit", "retry-failed"),
-                          below=("preview-edit", "progress", "versions")),
+                          below=("preview-edit", "progress", "versions", "devices.csv")),
     "enrolments": Resource(_enrolment, shared=True, actions=("pause", "resume", "remove")),
 }  # fmt: skip
 

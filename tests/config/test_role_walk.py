@@ -22,10 +22,10 @@ LOOKING = {"team_shared", "staff_shared"}
 
 SHARED, OWNED, ALL = "hangs on a device", "belongs to its owner", "the installation's"
 API = {
-    "devices": SHARED, "queues": SHARED, "leads": SHARED, "messages": SHARED, "enrolments": SHARED,
+    "devices": SHARED, "queues": SHARED, "leads": SHARED, "messages": SHARED, "enrolments": SHARED, "replies": SHARED,
     "pools": OWNED, "leads/imports": OWNED, "leads/sources": OWNED, "segments": OWNED, "campaigns": OWNED,
     "runs": OWNED, "media": OWNED, "sequences": OWNED, "consent/waivers": OWNED, "audit": OWNED,
-    "subscribers": OWNED, "deliveries": OWNED,
+    "subscribers": OWNED, "deliveries": OWNED, "batches": OWNED,
 }  # fmt: skip
 ADMIN = {
     "device": SHARED, "lead": SHARED, "message": SHARED, "inboundmessage": SHARED, "enrolment": SHARED,
@@ -36,7 +36,7 @@ ADMIN = {
 }  # fmt: skip
 READ_ONLY_PAGES = {"change", "history", "timeline", "progress", "life"}
 """Last parts of the pages of a row that those may open, too, with whom its device is shared."""
-SECRET = {"webhook", "pairing"}
+SECRET = {"webhook", "pairing", "status-link", "shares"}
 """Reading these is for those who may change the row."""
 OPEN_TO_ALL = {
     "", "healthz", "readyz", "readyz/web", "metrics", "auth/flower", "hooks/leads/<slug:key>", "hooks/<slug:gateway>",
@@ -55,6 +55,9 @@ TO_THE_ROLE = {
     "api/v1/auth/logout": {"post": {*READERS, "roleless"}, "delete": {*READERS, "roleless"}},
     "api/v1/consent/waivers": {"get": READERS, "post": {"admin"}},
     "api/v1/consent/waivers/<int:pk>": {"delete": {"admin"}},
+    "api/v1/stats/days": {"get": READERS},
+    "api/v1/users": {"get": {"admin"}, "post": {"admin"}},
+    "api/v1/users/<int:pk>": {"get": {"admin"}, "patch": {"admin"}},
     "api/v1/tokens": {"get": READERS, "post": READERS},
     "api/v1/tokens/<uuid:pk>": {"get": OURS, "delete": OURS},
 }
