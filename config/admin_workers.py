@@ -25,7 +25,8 @@ from devices.admin_pages import fragment, page
 from devices.gateways import registry
 from devices.models import Device, DeviceState, SessionHost
 from messaging import days, queues, workers
-from messaging.dispatch.publish import bell_of, session_bell
+from messaging.bells import session_bell
+from messaging.dispatch.publish import bell_of
 from messaging.models import DayCount, Message
 from messaging.workers import Crew
 

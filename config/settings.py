@@ -18,12 +18,7 @@ from config.databases import DIRECT, databases
 from config.lifelines import broker_options
 from config.logs import log_to_stderr
 from config.mail import MailProblem, mail_from
-from config.reading import by_gateway as _by_gateway
-from config.reading import choice as _choice
-from config.reading import keep_days as _keep_days
-from config.reading import number as _number
-from config.reading import parsed as _parsed
-from config.reading import words as _list
+from config.reading import by_gateway, choice, keep_days, number, parsed, words
 from config.secret_files import SecretProblem, read_secret_files, refuse_defaults
 from config.stack.addresses import addresses, local_secrets
 from config.theme import UNFOLD  # noqa: F401 - a setting
@@ -58,8 +53,8 @@ DEBUG = False
 SECRET_KEY = _secret("FLOTILLA_SECRET_KEY")
 FIELD_KEYS = [key.strip() for key in _secret("FLOTILLA_FIELD_KEYS").split(",")]
 SUPPRESSION_KEYS = [key.strip() for key in _secret("FLOTILLA_SUPPRESSION_KEYS").split(",") if key.strip()]
-ALLOWED_HOSTS = _list("FLOTILLA_HOSTS", "" if PRODUCTION else "localhost,127.0.0.1,[::1]")
-CSRF_TRUSTED_ORIGINS = _list("FLOTILLA_ORIGINS")
+ALLOWED_HOSTS = words("FLOTILLA_HOSTS", "" if PRODUCTION else "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = words("FLOTILLA_ORIGINS")
 
 INSTALLED_APPS = [
     "unfold",
@@ -122,13 +117,13 @@ TEMPLATES = [
     }
 ]
 
-FLOTILLA_LEASE_SECONDS = _number("FLOTILLA_LEASE_SECONDS", 90)
+FLOTILLA_LEASE_SECONDS = number("FLOTILLA_LEASE_SECONDS", 90)
 # A process that froze in the middle of a transaction holds what it locked. Long before the first lease that waits for
 # one of those rows ends, the server takes the transaction away from it.
-FLOTILLA_IDLE_TRANSACTION_SECONDS = _number("FLOTILLA_IDLE_TRANSACTION_SECONDS", FLOTILLA_LEASE_SECONDS / 3)
+FLOTILLA_IDLE_TRANSACTION_SECONDS = number("FLOTILLA_IDLE_TRANSACTION_SECONDS", FLOTILLA_LEASE_SECONDS / 3)
 
 # A server, or a host that was its client, which says nothing for longer is taken for dead: config/lifelines.py.
-FLOTILLA_SILENCE_SECONDS = int(_number("FLOTILLA_SILENCE_SECONDS", 10))
+FLOTILLA_SILENCE_SECONDS = int(number("FLOTILLA_SILENCE_SECONDS", 10))
 if FLOTILLA_SILENCE_SECONDS < 1:
     raise ImproperlyConfigured(f"FLOTILLA_SILENCE_SECONDS must be 1 or more, not {FLOTILLA_SILENCE_SECONDS}.")
 
@@ -186,11 +181,11 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"  # "Strict" would log out who follows a link in a mail
-SESSION_COOKIE_AGE = int(3600 * _number("FLOTILLA_SESSION_HOURS", 336))
+SESSION_COOKIE_AGE = int(3600 * number("FLOTILLA_SESSION_HOURS", 336))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PRODUCTION
 # Asked by machines inside, without the proxy that adds TLS; the proxies in deploy/ hide /metrics from outside.
 SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|readyz/web|metrics)$"]
-SECURE_HSTS_SECONDS = int(_number("FLOTILLA_HSTS_SECONDS", 31_536_000)) if PRODUCTION else 0
+SECURE_HSTS_SECONDS = int(number("FLOTILLA_HSTS_SECONDS", 31_536_000)) if PRODUCTION else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
 if PRODUCTION:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -209,14 +204,14 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.api.negotiation.Negotiation",
     "EXCEPTION_HANDLER": "config.api.problems.handle",
-    "NUM_PROXIES": int(_number("FLOTILLA_PROXIES", 0)) or None,
+    "NUM_PROXIES": int(number("FLOTILLA_PROXIES", 0)) or None,
     "PAGE_SIZE": 50,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "DEFAULT_THROTTLE_CLASSES": ["config.api.throttles.UserThrottle"],
     "DEFAULT_THROTTLE_RATES": {"user": os.environ.get("FLOTILLA_API_RATE", "6000/min")},
 }
 REST_KNOX = {
-    "TOKEN_TTL": timedelta(days=_number("FLOTILLA_TOKEN_DAYS", 90)),
+    "TOKEN_TTL": timedelta(days=number("FLOTILLA_TOKEN_DAYS", 90)),
     "AUTH_HEADER_PREFIX": "Token",
 }
 KNOX_TOKEN_MODEL = "config.ApiToken"  # noqa: S105 - a model
@@ -251,61 +246,61 @@ DEFAULT_FROM_EMAIL = os.environ.get("FLOTILLA_EMAIL_FROM") or "Flotilla <flotill
 # -- What Flotilla may be told -----------------------------------------------------------------------------------------
 
 FLOTILLA_URL = os.environ.get("FLOTILLA_URL", "").rstrip("/")
-FLOTILLA_BODY_MAX_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = int(1_048_576 * _number("FLOTILLA_BODY_MAX_MB", 5))
+FLOTILLA_BODY_MAX_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = int(1_048_576 * number("FLOTILLA_BODY_MAX_MB", 5))
 FLOTILLA_ADMINS_NEED_CODES = os.environ.get("FLOTILLA_ADMINS_NEED_CODES", "") == "1"
 FLOTILLA_METRICS_TOKEN = _optional_secret("FLOTILLA_METRICS_TOKEN")
-FLOTILLA_ALERT_EMAILS = _list("FLOTILLA_ALERT_EMAILS")
-FLOTILLA_DIGEST_SECONDS = 60 * _number("FLOTILLA_DIGEST_MINUTES", 60)
+FLOTILLA_ALERT_EMAILS = words("FLOTILLA_ALERT_EMAILS")
+FLOTILLA_DIGEST_SECONDS = 60 * number("FLOTILLA_DIGEST_MINUTES", 60)
 FLOTILLA_DEFAULT_REGION = os.environ.get("FLOTILLA_DEFAULT_REGION", "MY")
-FLOTILLA_SHARDS = int(_number("FLOTILLA_SHARDS", 4))
-FLOTILLA_SESSION_SHARDS = int(_number("FLOTILLA_SESSION_SHARDS", 16))
-FLOTILLA_SESSION_LEASE_SECONDS = _number("FLOTILLA_SESSION_LEASE_SECONDS", 30)
-FLOTILLA_SESSION_OPEN_SECONDS = _number("FLOTILLA_SESSION_OPEN_SECONDS", 30)
-FLOTILLA_SESSION_DRAIN_SECONDS = _number("FLOTILLA_SESSION_DRAIN_SECONDS", 10)
-FLOTILLA_SESSION_LINGER_SECONDS = 60 * _number("FLOTILLA_SESSION_LINGER_MINUTES", 60)
-FLOTILLA_SESSIONS_PER_HOST = int(_number("FLOTILLA_SESSIONS_PER_HOST", 500))
-FLOTILLA_SESSION_HOST_CONNECTS = int(_number("FLOTILLA_SESSION_HOST_CONNECTS", 2000))
-FLOTILLA_SESSION_HOST_MB = int(_number("FLOTILLA_SESSION_HOST_MB", 2000))
+FLOTILLA_SHARDS = int(number("FLOTILLA_SHARDS", 4))
+FLOTILLA_SESSION_SHARDS = int(number("FLOTILLA_SESSION_SHARDS", 16))
+FLOTILLA_SESSION_LEASE_SECONDS = number("FLOTILLA_SESSION_LEASE_SECONDS", 30)
+FLOTILLA_SESSION_OPEN_SECONDS = number("FLOTILLA_SESSION_OPEN_SECONDS", 30)
+FLOTILLA_SESSION_DRAIN_SECONDS = number("FLOTILLA_SESSION_DRAIN_SECONDS", 10)
+FLOTILLA_SESSION_LINGER_SECONDS = 60 * number("FLOTILLA_SESSION_LINGER_MINUTES", 60)
+FLOTILLA_SESSIONS_PER_HOST = int(number("FLOTILLA_SESSIONS_PER_HOST", 500))
+FLOTILLA_SESSION_HOST_CONNECTS = int(number("FLOTILLA_SESSION_HOST_CONNECTS", 2000))
+FLOTILLA_SESSION_HOST_MB = int(number("FLOTILLA_SESSION_HOST_MB", 2000))
 FLOTILLA_SIMULATED_SESSIONS = os.environ.get("FLOTILLA_SIMULATED_SESSIONS", "") == "1"
-FLOTILLA_RETRY_MINUTES = [float(part) for part in _list("FLOTILLA_RETRY_MINUTES", "5,15,30,60,120")]
-FLOTILLA_REPUBLISH_SECONDS = _number("FLOTILLA_REPUBLISH_SECONDS", 15)
-FLOTILLA_STUCK_QUEUED_SECONDS = 60 * _number("FLOTILLA_STUCK_QUEUED_MINUTES", 5)
-FLOTILLA_STUCK_QUEUED_POLICY = _choice("FLOTILLA_STUCK_QUEUED_POLICY", "pending", "failed")
-FLOTILLA_FAILOVER_AFTER_SECONDS = 60 * _number("FLOTILLA_FAILOVER_AFTER_MINUTES", 10)
-FLOTILLA_BAN_WINDOW_SECONDS = 60 * _number("FLOTILLA_BAN_WINDOW_MINUTES", 60)
-FLOTILLA_ARCHIVE_FAILED_DAYS = _number("FLOTILLA_ARCHIVE_FAILED_DAYS", 30)
+FLOTILLA_RETRY_MINUTES = [float(part) for part in words("FLOTILLA_RETRY_MINUTES", "5,15,30,60,120")]
+FLOTILLA_REPUBLISH_SECONDS = number("FLOTILLA_REPUBLISH_SECONDS", 15)
+FLOTILLA_STUCK_QUEUED_SECONDS = 60 * number("FLOTILLA_STUCK_QUEUED_MINUTES", 5)
+FLOTILLA_STUCK_QUEUED_POLICY = choice("FLOTILLA_STUCK_QUEUED_POLICY", "pending", "failed")
+FLOTILLA_FAILOVER_AFTER_SECONDS = 60 * number("FLOTILLA_FAILOVER_AFTER_MINUTES", 10)
+FLOTILLA_BAN_WINDOW_SECONDS = 60 * number("FLOTILLA_BAN_WINDOW_MINUTES", 60)
+FLOTILLA_ARCHIVE_FAILED_DAYS = number("FLOTILLA_ARCHIVE_FAILED_DAYS", 30)
 # What is removed once it is old; without a number it stays (messaging/retention.py)
-FLOTILLA_KEEP_MESSAGE_DAYS = _keep_days("FLOTILLA_KEEP_MESSAGE_DAYS")
-FLOTILLA_KEEP_TEXT_DAYS = _keep_days("FLOTILLA_KEEP_TEXT_DAYS")
-FLOTILLA_KEEP_REPLY_DAYS = _keep_days("FLOTILLA_KEEP_REPLY_DAYS")
-FLOTILLA_KEEP_CHANGE_DAYS = _keep_days("FLOTILLA_KEEP_CHANGE_DAYS")
-FLOTILLA_MESSAGE_EXPIRY_DAYS = _number("FLOTILLA_MESSAGE_EXPIRY_DAYS", 7)
-FLOTILLA_IMPORT_FILE_DAYS = _number("FLOTILLA_IMPORT_FILE_DAYS", 7)
-FLOTILLA_MISSED_AFTER_SECONDS = 60 * _number("FLOTILLA_MISSED_AFTER_MINUTES", 15)
-FLOTILLA_SLOW_CALL_SECONDS = _number("FLOTILLA_SLOW_CALL_SECONDS", 10)
-FLOTILLA_SLOW_CALLS = int(_number("FLOTILLA_SLOW_CALLS", 8))
+FLOTILLA_KEEP_MESSAGE_DAYS = keep_days("FLOTILLA_KEEP_MESSAGE_DAYS")
+FLOTILLA_KEEP_TEXT_DAYS = keep_days("FLOTILLA_KEEP_TEXT_DAYS")
+FLOTILLA_KEEP_REPLY_DAYS = keep_days("FLOTILLA_KEEP_REPLY_DAYS")
+FLOTILLA_KEEP_CHANGE_DAYS = keep_days("FLOTILLA_KEEP_CHANGE_DAYS")
+FLOTILLA_MESSAGE_EXPIRY_DAYS = number("FLOTILLA_MESSAGE_EXPIRY_DAYS", 7)
+FLOTILLA_IMPORT_FILE_DAYS = number("FLOTILLA_IMPORT_FILE_DAYS", 7)
+FLOTILLA_MISSED_AFTER_SECONDS = 60 * number("FLOTILLA_MISSED_AFTER_MINUTES", 15)
+FLOTILLA_SLOW_CALL_SECONDS = number("FLOTILLA_SLOW_CALL_SECONDS", 10)
+FLOTILLA_SLOW_CALLS = int(number("FLOTILLA_SLOW_CALLS", 8))
 FLOTILLA_RECONNECT_MINUTES = [1, 2, 3, 4, 5]
 FLOTILLA_PREPARE = os.environ.get("FLOTILLA_PREPARE", "1") != "0" and not FLOTILLA_POOLED
-FLOTILLA_POOL_SIZE = int(_number("FLOTILLA_POOL_SIZE", 12))
+FLOTILLA_POOL_SIZE = int(number("FLOTILLA_POOL_SIZE", 12))
 # What becomes of messages whose outcome nobody knows: "hold", "hold,simulator=resend,wablas=fail"
-FLOTILLA_UNKNOWN_POLICY = dict(_by_gateway("FLOTILLA_UNKNOWN_POLICY", os.environ.get("FLOTILLA_UNKNOWN_POLICY", "")))
+FLOTILLA_UNKNOWN_POLICY = dict(by_gateway("FLOTILLA_UNKNOWN_POLICY", os.environ.get("FLOTILLA_UNKNOWN_POLICY", "")))
 if wrong := set(FLOTILLA_UNKNOWN_POLICY.values()) - {"hold", "resend", "fail"}:
     raise ImproperlyConfigured(f"FLOTILLA_UNKNOWN_POLICY knows hold, resend and fail, not {', '.join(sorted(wrong))}.")
-FLOTILLA_UNKNOWN_CLOSE_HOURS = _number("FLOTILLA_UNKNOWN_CLOSE_HOURS", 24)
-FLOTILLA_LOOK_UP_GRACE_SECONDS = _number("FLOTILLA_LOOK_UP_GRACE_SECONDS", 300)
-FLOTILLA_RECEIPT_KEEP_HOURS = _number("FLOTILLA_RECEIPT_KEEP_HOURS", 48)
+FLOTILLA_UNKNOWN_CLOSE_HOURS = number("FLOTILLA_UNKNOWN_CLOSE_HOURS", 24)
+FLOTILLA_LOOK_UP_GRACE_SECONDS = number("FLOTILLA_LOOK_UP_GRACE_SECONDS", 300)
+FLOTILLA_RECEIPT_KEEP_HOURS = number("FLOTILLA_RECEIPT_KEEP_HOURS", 48)
 # Secrets that sign webhooks, by gateway kind; while one is changed, name the new one and then the old one.
 FLOTILLA_WEBHOOK_SECRETS: dict[str, tuple[str, ...]] = {}
-for _kind, _value in _by_gateway("FLOTILLA_WEBHOOK_SECRETS", _optional_secret("FLOTILLA_WEBHOOK_SECRETS")):
+for _kind, _value in by_gateway("FLOTILLA_WEBHOOK_SECRETS", _optional_secret("FLOTILLA_WEBHOOK_SECRETS")):
     if not _kind:
         raise ImproperlyConfigured("FLOTILLA_WEBHOOK_SECRETS: every entry must be written as gateway=secret.")
     FLOTILLA_WEBHOOK_SECRETS[_kind] = (*FLOTILLA_WEBHOOK_SECRETS.get(_kind, ()), _value)
-FLOTILLA_HOOK_KEY_KEEP_HOURS = _number("FLOTILLA_HOOK_KEY_KEEP_HOURS", 24)
+FLOTILLA_HOOK_KEY_KEEP_HOURS = number("FLOTILLA_HOOK_KEY_KEEP_HOURS", 24)
 # How leads are treated: leads/quiet.py and leads/suppression.py. The local stack shows itself at any hour.
-FLOTILLA_QUIET_HOURS = _parsed("FLOTILLA_QUIET_HOURS", "21:00-08:00" if PRODUCTION else "", parse_quiet_hours)
-FLOTILLA_QUIET_HOURS_SINGLE = _parsed("FLOTILLA_QUIET_HOURS_SINGLE", "", parse_quiet_hours)
-FLOTILLA_LEAD_TIME_ZONE = _parsed("FLOTILLA_LEAD_TIME_ZONE", TIME_ZONE, parse_zone)
-FLOTILLA_LEAD_CAPS = _parsed("FLOTILLA_LEAD_CAPS", "", parse_caps)
+FLOTILLA_QUIET_HOURS = parsed("FLOTILLA_QUIET_HOURS", "21:00-08:00" if PRODUCTION else "", parse_quiet_hours)
+FLOTILLA_QUIET_HOURS_SINGLE = parsed("FLOTILLA_QUIET_HOURS_SINGLE", "", parse_quiet_hours)
+FLOTILLA_LEAD_TIME_ZONE = parsed("FLOTILLA_LEAD_TIME_ZONE", TIME_ZONE, parse_zone)
+FLOTILLA_LEAD_CAPS = parsed("FLOTILLA_LEAD_CAPS", "", parse_caps)
 FLOTILLA_OPT_OUT_REPLY = os.environ.get("FLOTILLA_OPT_OUT_REPLY", "").strip()
 FLOTILLA_SUPPRESSION_SCOPE = os.environ.get("FLOTILLA_SUPPRESSION_SCOPE", "owner")
 if FLOTILLA_SUPPRESSION_SCOPE not in {"owner", "installation"}:
@@ -313,18 +308,18 @@ if FLOTILLA_SUPPRESSION_SCOPE not in {"owner", "installation"}:
         f"FLOTILLA_SUPPRESSION_SCOPE must be owner or installation, not “{FLOTILLA_SUPPRESSION_SCOPE}”."
     )
 # Attachments: messaging/media. Private addresses are fetched from only if they are named, as "127.0.0.1:8030".
-FLOTILLA_MEDIA_URL_HOURS = _number("FLOTILLA_MEDIA_URL_HOURS", 24)
-FLOTILLA_MEDIA_MAX_BYTES = int(1_048_576 * _number("FLOTILLA_MEDIA_MAX_MB", 100))
-FLOTILLA_MEDIA_FETCH_SECONDS = _number("FLOTILLA_MEDIA_FETCH_SECONDS", 20)
-FLOTILLA_MEDIA_FETCH_ALLOW = _list("FLOTILLA_MEDIA_FETCH_ALLOW")
+FLOTILLA_MEDIA_URL_HOURS = number("FLOTILLA_MEDIA_URL_HOURS", 24)
+FLOTILLA_MEDIA_MAX_BYTES = int(1_048_576 * number("FLOTILLA_MEDIA_MAX_MB", 100))
+FLOTILLA_MEDIA_FETCH_SECONDS = number("FLOTILLA_MEDIA_FETCH_SECONDS", 20)
+FLOTILLA_MEDIA_FETCH_ALLOW = words("FLOTILLA_MEDIA_FETCH_ALLOW")
 # Outgoing webhooks: messaging/outgoing. Private addresses are called only if they are named, as "127.0.0.1:8030".
-FLOTILLA_OUTGOING_ALLOW = _list("FLOTILLA_OUTGOING_ALLOW")
-FLOTILLA_OUTGOING_GIVE_UP_HOURS = _number("FLOTILLA_OUTGOING_GIVE_UP_HOURS", 72)
-FLOTILLA_OUTGOING_KEEP_DAYS = _number("FLOTILLA_OUTGOING_KEEP_DAYS", 30)
-FLOTILLA_IMAGE_BYTES = int(1024 * _number("FLOTILLA_IMAGE_KB", 350))
-FLOTILLA_IMAGE_PIXELS = int(1_000_000 * _number("FLOTILLA_IMAGE_MEGAPIXELS", 60))
+FLOTILLA_OUTGOING_ALLOW = words("FLOTILLA_OUTGOING_ALLOW")
+FLOTILLA_OUTGOING_GIVE_UP_HOURS = number("FLOTILLA_OUTGOING_GIVE_UP_HOURS", 72)
+FLOTILLA_OUTGOING_KEEP_DAYS = number("FLOTILLA_OUTGOING_KEEP_DAYS", 30)
+FLOTILLA_IMAGE_BYTES = int(1024 * number("FLOTILLA_IMAGE_KB", 350))
+FLOTILLA_IMAGE_PIXELS = int(1_000_000 * number("FLOTILLA_IMAGE_MEGAPIXELS", 60))
 # Where a gateway kind is reached unless a device says otherwise: "simulator=http://127.0.0.1:9000,wablas=https://…"
-FLOTILLA_GATEWAY_URLS = dict(pair.split("=", 1) for pair in _list("FLOTILLA_GATEWAY_URLS") if "=" in pair)
+FLOTILLA_GATEWAY_URLS = dict(pair.split("=", 1) for pair in words("FLOTILLA_GATEWAY_URLS") if "=" in pair)
 
 # -- Celery ------------------------------------------------------------------------------------------------------------
 

@@ -15,23 +15,8 @@ from rest_framework.response import Response
 
 from devices.api_base import Conflict, OwnedViewSet
 from messaging import services
+from messaging.api_counts import CountsSerializer
 from messaging.models import Batch, BatchState, Priority
-
-
-class BatchCountsSerializer(serializers.Serializer[Any]):
-    """Its messages by state, from counters. ``sent`` holds those delivered and read, which hold those read."""
-
-    total = serializers.IntegerField()
-    pending = serializers.IntegerField()
-    queued = serializers.IntegerField()
-    sent = serializers.IntegerField()
-    delivered = serializers.IntegerField()
-    read = serializers.IntegerField()
-    failed = serializers.IntegerField()
-    cancelled = serializers.IntegerField()
-    expired = serializers.IntegerField()
-    unknown = serializers.IntegerField()
-    presumed = serializers.IntegerField(help_text="Of the unknown ones, those taken for sent by now.")
 
 
 class BatchSerializer(serializers.ModelSerializer[Batch]):
@@ -40,7 +25,7 @@ class BatchSerializer(serializers.ModelSerializer[Batch]):
     state = serializers.ChoiceField(choices=BatchState.choices, read_only=True)
     priority = serializers.ChoiceField(choices=Priority.choices, read_only=True)
     content = serializers.DictField(read_only=True, help_text="Before variables are filled in.")
-    counts = BatchCountsSerializer(read_only=True)
+    counts = CountsSerializer(read_only=True)
 
     class Meta:
         model = Batch

@@ -29,21 +29,23 @@ def perform(work: Callable[[Interrupts], int]) -> None:
         sys.exit(status)
 
 
+def _migrate(stack: LocalStack, environment: Mapping[str, str]) -> None:
+    migrate(stack, environment=environment, say=lambda _: None)
+
+
 def on_own_servers(
     stack: LocalStack,
     argv: Sequence[str],
     *,
     interrupts: Interrupts,
     told: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda _: {},
-    prepare: Callable[[LocalStack, Mapping[str, str]], None] = lambda stack, own: migrate(
-        stack, environment=own, say=lambda _: None
-    ),
+    prepare: Callable[[LocalStack, Mapping[str, str]], None] = _migrate,
     heal: bool = True,
 ) -> int:
     """Start and migrate ``stack``, run ``manage.py argv`` against it and stop it again; the exit status.
 
     Servers that the environment names are left alone. ``told``: what it is told beside the stack's own environment,
-    from that. ``prepare``: makes the tables, by the present code if nothing else is said. ``heal``: servers that die are started again.
+    from that. ``prepare``: makes the tables, if not the present code does. ``heal``: servers that die start again.
     """
 
     def look_after() -> None:

@@ -8,6 +8,7 @@ from django.test import Client
 from django.utils import timezone
 
 from config import deleting
+from config.audit_models import AuditEntry
 from devices.models import Device
 from leads import services as leads
 from leads.models import Lead
@@ -188,6 +189,8 @@ def test_a_file_goes_once_nobody_means_to_send_it_and_its_bytes_with_the_last_ro
     assert client.delete(address).status_code == 204
     assert theirs.path.read_bytes() == b"%PDF-1.7 price list"
     problem(client.get(address), 404, "not_found")
+    (entry,) = AuditEntry.objects.filter(table="messaging_mediafile", event="delete")
+    assert (entry.user, entry.object_id, entry.before["name"]) == (client.user, str(mine.pk), "prices.pdf")
     browser = Client()
     browser.force_login(theirs.owner)
     page = f"/admin/messaging/mediafile/{theirs.pk}/delete/"
