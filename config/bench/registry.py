@@ -13,6 +13,7 @@ from config.bench import (
     queues,
     release,
     reports,
+    screens,
     segments,
     single_device,
 )
@@ -27,6 +28,7 @@ BENCHES: tuple[Bench, ...] = (
     imports.BENCH,
     release.BENCH,
     reports.BENCH,
+    screens.BENCH,
     segments.BENCH,
     mixed_fleet.BENCH,
     enrolments.BENCH,

@@ -19,6 +19,7 @@ from config.bench import (
     queues,
     release,
     reports,
+    screens,
     seeding,
     segments,
     single_device,
@@ -219,5 +220,13 @@ def test_reports(stage):
     assert lines["reports_leads_failed"].our_median
 
 
+def test_screens(stage):
+    lines = by_name(screens.run(stage, screens.Plan(messages=400, devices=7, rounds=1, most_milliseconds=0.001)))
+    assert lines["screens"].holds is False
+    assert lines["screens"].note.startswith("/admin/")
+    assert lines["screens_queries"].holds is True
+    assert lines["screens_queries"].our_median > 5
+
+
 def test_the_registry_knows_each_bench_once():
-    assert len(BY_NAME) == len(BENCHES) == 12
+    assert len(BY_NAME) == len(BENCHES) == 13
