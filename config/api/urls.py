@@ -18,6 +18,7 @@ from config.api.tokens import LogoutView, TokenView, TokenViewSet
 from config.api.users import UserViewSet
 from devices.api import PoolViewSet
 from devices.api_batch import DeviceBatchView
+from devices.api_bulk import DevicesBulkView
 from devices.api_shares import SharesView, ShareView
 from devices.api_status_link import StatusLinkView
 from devices.api_webhook import WebhookView
@@ -79,6 +80,7 @@ v1 = [
     path("queues/<int:pk>/clear", ClearQueueView.as_view(), name="queue-clear"),
     path("queues/<int:pk>/expire", ExpireQueueView.as_view(), name="queue-expire"),
     path("failed", FailedViewSet.as_view({"get": "list"}), name="failed"),
+    path("devices/bulk", DevicesBulkView.as_view(), name="devices-bulk"),
     path("devices/batch", DeviceBatchView.as_view(), name="devices-batch"),
     path("leads/batch", LeadBatchView.as_view(), name="leads-batch"),
     path("halt", HaltView.as_view(), name="halt"),

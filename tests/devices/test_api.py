@@ -166,6 +166,36 @@ def test_pausing_and_resuming_and_doing_so_twice():
     assert (device.reconnect_failures, device.state_reason) == (0, "")
 
 
+def test_many_are_paused_resumed_and_refreshed_at_once_and_only_ones_own():
+    client, colleague = caller(), caller()
+    pool = Pool.objects.create(owner=client.user, name="Sales")
+    mine = [make_device(owner=client.user, pool=pool) for _ in range(3)]
+    asleep, other = make_device(owner=client.user, state="unpaired"), make_device(owner=colleague.user)
+
+    def states() -> list[str]:
+        return list(Device.objects.order_by("pk").values_list("state", flat=True))
+
+    url = f"{V1}/devices/bulk"
+    answer = client.post(url, {"do": "pause", "filter": {"pool": pool.pk}, "dry_run": True})
+    assert answer.json() == {"devices": 3, "changed": 0, "dry_run": True}
+    assert client.post(url, {"do": "pause", "filter": {}}).json() == {"devices": 4, "changed": 3, "dry_run": False}
+    assert states() == [*["paused"] * 3, "unpaired", "active"]
+    ids = [mine[0].pk, asleep.pk]
+    assert client.post(url, {"do": "resume", "ids": ids}).json() == {"devices": 2, "changed": 1, "dry_run": False}
+    assert states() == ["active", "paused", "paused", "unpaired", "active"]
+    assert client.post(url, {"do": "refresh", "filter": {"state": "active"}}).json()["changed"] == 1
+    assert Device.objects.filter(refresh_asked_at__isnull=False).get() == mine[0]
+    for body, field in (
+        ({"do": "pause", "ids": [other.pk]}, "ids"),
+        ({"do": "pause"}, "ids"),
+        ({"do": "pause", "filter": {"pol": 1}}, "filter"),
+        ({"do": "pause", "filter": {"state": "asleep"}}, "filter.state"),
+        ({"do": "remove", "filter": {}}, "do"),
+    ):
+        assert field in fields_of(problem(client.post(url, body), 400, "invalid"))
+    problem(caller(role="team").post(url, {"do": "pause", "filter": {}}), 403, "permission_denied")
+
+
 def test_what_is_not_paired_is_neither_paused_nor_resumed():
     client = caller()
     device = make_device(owner=client.user, state=DeviceState.UNPAIRED)
