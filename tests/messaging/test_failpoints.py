@@ -165,6 +165,9 @@ class TestWorkers:
                 struck = Attempt.objects.get()
                 seen = [entry["message"] for entry in simulator.ledger()]
                 assert seen == [struck.message_id] * requests
+            if not dedups:  # before the next worker's own recovery, which takes the simulator for what it is
+                unknown = Message.objects.filter(pk=struck.message_id, state=State.UNKNOWN)
+                wait_until(unknown.exists, what="the lease to end", seconds=30)
             with worker(simulator, tmp_path / "next.log", queues=all_bells()):
                 wait_for_the_end(batch)
         verdict = judge(batch_id=batch.pk, entries=simulator.ledger())

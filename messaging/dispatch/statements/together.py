@@ -7,7 +7,7 @@ on ``release_no``. Parameters are arrays of one length, a row each.
 from __future__ import annotations
 
 from messaging.dispatch.prepared import Statement
-from messaging.dispatch.statements.release import LAZILY, RELEASE_TEMPLATE, SET_WAKE_TEMPLATE
+from messaging.dispatch.statements.release import BESIDE_LANES, LAZILY, RELEASE_TEMPLATE, SET_WAKE_TEMPLATE
 from messaging.dispatch.statements.send import PEEK_TEMPLATE
 
 # As _CLAIM, and with its indexes. ``free``: messages nobody else holds; ``heard``: leads that nobody is changing now.
@@ -159,7 +159,9 @@ FROM released""",
 _WAKE_HELD = Statement(
     "wake_held",
     SET_WAKE_TEMPLATE.format(
-        asked=f"unnest({_remembered('held')}) AS asked(id)", unless=f" AND d.id <> ALL({_remembered('full')})"
+        asked=f"unnest({_remembered('held')}) AS asked(id)",
+        not_before=BESIDE_LANES["not_before"],
+        unless=f" AND d.id <> ALL({_remembered('full')})" + BESIDE_LANES["unless"],
     ),
 )
 _PEEK_EACH = """
