@@ -210,6 +210,9 @@ class TestWorkers:
         with ticking(), worker(simulator, log, queues=all_bells(), threads=1, armed="after_claim=freeze@1") as sleeper:
             wait_until(lambda: is_stopped(sleeper), what="the worker to sleep", seconds=30)
             slept_on = Attempt.objects.get().message_id
+            if not dedups:
+                unknown = Message.objects.filter(pk=slept_on, state=State.UNKNOWN)
+                wait_until(unknown.exists, what="the lease to end", seconds=30)
             with worker(simulator, tmp_path / "awake.log", queues=all_bells()):
                 wait_for_the_end(batch)
                 before = sum(entry["message"] == slept_on for entry in simulator.ledger())
