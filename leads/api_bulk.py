@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from devices.api_base import Conflict
+from devices.api_choosing import ChoosingSerializer
 from devices.models import Device
 from leads import bulk
 from leads.api import LeadFilter
@@ -22,58 +23,21 @@ from leads.changes import Channel
 from leads.columns import KEY_LENGTH
 from leads.models import Lead, LeadStatus
 
-IDS_MOST = 10_000
 
-
-class ChoiceSerializer(serializers.Serializer[Any]):
+class ChoiceSerializer(ChoosingSerializer):
     """Which leads: ``ids``, or ``filter`` with what the list of leads takes."""
 
-    ids = serializers.ListField(
-        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
-        required=False,
-        max_length=IDS_MOST,
-        allow_empty=False,
-    )
-    filter = serializers.DictField(
-        required=False, help_text='As the list of leads: {"niche": "coffee", "device": 7}. {} means all.'
-    )
-    dry_run = serializers.BooleanField(default=False, help_text="Only count.")
+    filterset = LeadFilter
+
     expect = serializers.IntegerField(
         required=False, min_value=0, help_text="How many it should be; otherwise nothing is done (409)."
     )
 
-    def validate_filter(self, value: dict[str, Any]) -> dict[str, Any]:
-        """Names that do not exist would choose everybody."""
-        known = set(LeadFilter.base_filters)
-        if unknown := sorted(set(value) - known):
-            raise serializers.ValidationError(
-                f"No filter is called “{unknown[0][:60]}”: use {', '.join(sorted(known))}.", "unknown_filter"
-            )
-        return value
 
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """One of the two."""
-        if ("ids" in attrs) == ("filter" in attrs):
-            raise serializers.ValidationError({"ids": "Give either ids or a filter."}, "required")
-        return attrs
-
-
-def chosen(user: User, given: dict[str, Any]) -> tuple[QuerySet[Lead], int]:
+def chosen(user: User, form: ChoiceSerializer) -> tuple[QuerySet[Lead], int]:
     """The leads, and how many. Raises ValidationError and Conflict."""
-    mine: QuerySet[Lead] = Lead.objects.changeable_by(user)
-    if "ids" in given:
-        wanted = set(given["ids"])
-        leads = mine.filter(pk__in=wanted)
-        if missing := sorted(wanted - set(leads.values_list("pk", flat=True))):
-            raise serializers.ValidationError(
-                {"ids": f"{missing[0]} does not exist, or you may not see it."}, "does_not_exist"
-            )
-    else:
-        form = LeadFilter(data=given["filter"], queryset=mine)
-        if not form.is_valid():
-            raise serializers.ValidationError({"filter": form.errors})
-        # by ids, so that no filter's join meets a lead twice
-        leads = mine.filter(pk__in=form.qs.order_by().values("pk"))
+    leads: QuerySet[Lead] = form.chosen_of(Lead.objects.changeable_by(user))
+    given = form.validated_data
     number = leads.order_by()[: bulk.MOST + 1].count()
     if number > bulk.MOST:
         raise serializers.ValidationError(
@@ -142,7 +106,7 @@ class BulkView(APIView):
         given = form.validated_data
         user = cast("User", request.user)
         wanted = _edit_of(given)
-        leads, number = chosen(user, given)
+        leads, number = chosen(user, form)
         if wanted.device_id is not None:
             device = Device.objects.changeable_by(user).filter(pk=wanted.device_id).defer("credentials").first()
             if device is None:

@@ -56,7 +56,7 @@ class TransferView(APIView):
         form = TransferSerializer(data=request.data)
         form.is_valid(raise_exception=True)
         given, user = form.validated_data, cast("User", request.user)
-        leads, _ = chosen(user, given)
+        leads, _ = chosen(user, form)
         field, devices = ("device" if "device" in given else "pool"), _devices(user, given)
         own_device(leads, devices[0], field)
         moves = given["messages"] == "move"
